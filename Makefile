@@ -1,0 +1,60 @@
+# Tensors to Detectors. `make` lists what can be done here.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+READY := $(VENV)/.ready
+FLOOR := .venv-floor
+FLOOR_READY := $(FLOOR)/.ready
+PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help book test run lint clean repository figures test-slow test-perturbed test-floor test-colab
+
+help:
+	@echo "Tensors to Detectors"
+	@echo
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## ?/\1\t/' | expand -t 18 | sed 's/^/  make /'
+
+$(READY): requirements.txt pyproject.toml
+	@sh booktools/make_venv.sh $(VENV) requirements.txt
+	@touch $@
+
+book: $(READY)  ## render the book to _build/html/index.html
+	@$(PY) -m booktools.render
+
+test: $(READY)  ## unit tests, and every stored output compared with a fresh run
+	$(PY) -m pytest -n logical
+
+run: $(READY)  ## re-execute a chapter in place: make run CHAPTER=03_tensors
+	@$(PY) -m booktools.run_chapter "$(CHAPTER)"
+
+lint: $(READY)  ## ruff (package, tools, tests, chapters) and codespell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check course_utils booktools tests conftest.py _ext
+	$(BIN)/codespell *.md chapters template course_utils booktools tests
+
+repository: $(READY)  ## set the public address: make repository URL=https://github.com/you/fork
+	@$(PY) -m booktools.repository "$(URL)"
+
+figures: $(READY)  ## draw the cover, logo and favicon again
+	@$(PY) -m booktools.artwork
+
+test-slow: test-perturbed test-floor test-colab  ## all slow proofs; run before an issue is closed
+
+test-perturbed: $(READY)  ## all chapters with one thread and no vector instructions
+	$(PERTURBED) $(PY) -m pytest -n logical chapters
+
+test-floor: $(FLOOR_READY)  ## all chapters with the oldest torch supported (Python 3.12 or 3.13)
+	$(FLOOR)/bin/python -m pytest -n logical chapters tests
+
+$(FLOOR_READY): requirements-floor.txt pyproject.toml
+	@PYTHONS="python3.12 python3.13" sh booktools/make_venv.sh $(FLOOR) requirements-floor.txt
+	@touch $@
+
+test-colab: $(READY)  ## every chapter whole, in a stand-in for Google Colab
+	COURSE_COLAB=all $(PY) -m pytest -n logical tests/test_colab_standin.py
+
+clean:  ## remove what was rendered and cached (not the environment)
+	rm -rf _build .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

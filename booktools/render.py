@@ -1,0 +1,39 @@
+"""Render the book, warnings as errors: ``make book``."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from booktools import notebook
+
+BUILD = notebook.ROOT / "_build"
+
+
+def command(source: Path = notebook.ROOT) -> list[str]:
+    """The command that renders the book in ``source`` into its folder ``_build``."""
+    jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
+    return [jupyter_book, "build", "-W", "-n", "--keep-going", "-q", str(source)]
+
+
+def main() -> int:
+    done = subprocess.run(
+        command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode:
+        sys.stdout.write(done.stdout.decode(errors="replace"))
+        # Sphinx would take the failed pages for up to date: start afresh next time.
+        shutil.rmtree(BUILD / "html", ignore_errors=True)
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        print("the book was not rendered: mend the warnings above", file=sys.stderr)
+        return 1
+    page = BUILD / "html" / "index.html"
+    if not page.is_file():
+        print(f"the build reported success but left no {page.name}", file=sys.stderr)
+        return 1
+    print(f"The book is ready. Open {page.relative_to(notebook.ROOT)} in a browser.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

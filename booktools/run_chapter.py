@@ -1,0 +1,88 @@
+"""Execute a chapter in place and store clean outputs: ``make run CHAPTER=03_tensors``."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from booktools import kernel, notebook
+
+USAGE = "usage: python -m booktools.run_chapter CHAPTER, for example 03_tensors"
+
+
+def target(profile: str, source: Path) -> Path:
+    """Where the outputs go: over the chapter in ``mini``, beside the book in ``full``."""
+    if profile == "full":
+        return notebook.ROOT / "_build" / "full" / source.name
+    return source
+
+
+def run(source: Path, destination: Path) -> float:
+    """Execute the notebook ``source``, store it at ``destination``, return the seconds.
+
+    Nothing is written unless every cell ran, apart from cells that are tagged
+    ``raises-exception``.
+
+    Raises:
+        notebook.BadNotebook: unreadable, or a cell failed; the message is one line.
+    """
+    book = notebook.read(source)
+    os.environ.update(kernel.environment())
+    client = NotebookClient(
+        book,
+        timeout=900,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(source.parent)}},
+    )
+    start = time.perf_counter()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        cells = [c for c in book.cells if c.cell_type == "code"]
+        failed = [
+            i
+            for i, c in enumerate(cells, 1)
+            if any(o.output_type == "error" for o in c.outputs)
+            and "raises-exception" not in c.metadata.get("tags", [])
+        ]
+        number = failed[-1] if failed else "?"
+        first = (str(error.evalue).splitlines() or [""])[0]
+        raise notebook.BadNotebook(
+            f"{source.name}: code cell {number} raised {error.ename}: {first}"
+        ) from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise notebook.BadNotebook(f"{source.name}: {first}") from error
+    seconds = time.perf_counter() - start
+    notebook.write(notebook.tidy(book), destination)
+    return seconds
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or not arguments[0]:
+        print(USAGE, file=sys.stderr)
+        return 2
+    name = arguments[0].removesuffix(".ipynb").removeprefix("chapters/")
+    source = notebook.CHAPTERS / f"{name}.ipynb"
+    if "/" in name or not source.is_file():
+        known = ", ".join(sorted(p.stem for p in notebook.CHAPTERS.glob("*.ipynb")))
+        print(f"no chapter {arguments[0]!r}; there are: {known}", file=sys.stderr)
+        return 2
+    try:
+        from course_utils.runtime import profile
+
+        destination = target(profile(), source)
+        seconds = run(source, destination)
+    except ValueError as error:  # BadNotebook, or a misspelled COURSE_PROFILE
+        print(error, file=sys.stderr)
+        return 1
+    shown = destination.relative_to(notebook.ROOT)
+    print(f"{shown}: ran in {seconds:.0f} s and stored")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

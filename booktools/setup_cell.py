@@ -1,0 +1,35 @@
+"""The set-up cell that opens every chapter; the same everywhere but for the address."""
+
+__all__ = ["setup_cell"]
+
+TEMPLATE = '''\
+#@title Set-up: only Google Colab needs this { display-mode: "form" }
+import os
+import subprocess
+import sys
+
+REPOSITORY = "@URL@"
+try:
+    import google.colab  # noqa: F401
+except ImportError:
+    pass  # not on Colab: nothing to do
+else:
+    if not REPOSITORY:
+        raise RuntimeError(
+            "This copy of the course has no address yet. Push it to a public "
+            "repository, run `make repository URL=...` there, and open it again."
+        )
+    home = os.path.expanduser("~/tensors-to-detectors")
+    if not os.path.isdir(home):
+        clone = ["git", "clone", "--depth=1", REPOSITORY, home]
+        subprocess.run(clone, check=True)
+    sys.path.insert(0, home)
+    os.chdir(os.path.join(home, "chapters"))
+    from course_utils import colab
+
+    colab.install_missing(home)'''
+
+
+def setup_cell(url: str = "") -> str:
+    """The source of the set-up cell for a repository address (empty: none yet)."""
+    return TEMPLATE.replace("@URL@", url)

@@ -1,0 +1,9 @@
+"""Helpers of the book Tensors to Detectors.
+
+Modules by topic: :mod:`runtime` (device, seeds, set-up), :mod:`compare` (ours
+against the library's), :mod:`checks` (the exercises check themselves),
+:mod:`viz` (one figure style, drawings of tensors and memory). Importing the
+package, or any module of it, has no side effects.
+"""
+
+__version__ = "0.1.0"

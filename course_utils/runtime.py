@@ -1,0 +1,108 @@
+"""Where a chapter runs and how it is made repeatable: device, set-up, seeds, profile.
+
+Random numbers are always drawn on the CPU from a seeded generator and then moved
+to :func:`device`, so that a CPU and a GPU start from the same values.
+"""
+
+import os
+import random
+
+import numpy as np
+import torch
+
+__all__ = ["device", "profile", "seed_everything", "setup"]
+
+PROFILES = ("mini", "full")
+
+
+def device(name: str | None = None) -> torch.device:
+    """Return the device that a chapter computes on.
+
+    Args:
+        name: a device to insist on, such as ``"cpu"``, ``"cuda"`` or ``"mps"``.
+            Default: the environment variable ``COURSE_DEVICE``; if that is unset,
+            CUDA where there is one, otherwise the CPU. MPS is used only on request,
+            because it lacks float64.
+
+    Returns:
+        The device. CUDA comes without an index (``cuda``), the current GPU.
+
+    Raises:
+        TypeError: ``name`` is not a string.
+        ValueError: ``name`` is unknown, or this machine has no such device.
+    """
+    if name is None:
+        name = os.environ.get("COURSE_DEVICE") or None
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(name, str):
+        raise TypeError(f"device name must be a string, got {type(name).__name__}")
+    kind, _, index = name.partition(":")
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": 1 if torch.backends.mps.is_available() else 0,
+    }
+    if kind not in count or (":" in name and not index.isdigit()):
+        raise ValueError(f"unknown device {name!r}: use 'cpu', 'cuda' or 'mps'")
+    if int(index or 0) >= count[kind]:
+        raise ValueError(f"device {name!r} was asked for, but this machine has none")
+    return torch.device(name)
+
+
+def profile() -> str:
+    """Return the size at which chapters run: ``"mini"`` (default) or ``"full"``.
+
+    It is read from the environment variable ``COURSE_PROFILE``. The stored outputs
+    of the book are those of ``mini``; ``full`` takes real data and longer training.
+
+    Raises:
+        ValueError: the variable holds anything else.
+    """
+    name = os.environ.get("COURSE_PROFILE") or "mini"
+    if name not in PROFILES:
+        raise ValueError(f"COURSE_PROFILE must be 'mini' or 'full', got {name!r}")
+    return name
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed Python, NumPy and torch (all devices), and return a seeded generator.
+
+    Args:
+        seed: an integer from 0 to 2**32 - 1 (NumPy's range).
+
+    Returns:
+        A CPU generator with the same seed, for the calls that accept one.
+
+    Raises:
+        TypeError: ``seed`` is not an integer.
+        ValueError: ``seed`` is out of range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed must be an integer, got {seed!r}")
+    seed = int(seed)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie in 0 .. 2**32 - 1, got {seed}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def setup() -> None:
+    """Prepare a chapter: full float32 precision, repeatable choices, the book's style.
+
+    GPUs may replace a float32 product by TF32, which keeps 10 of its 23 mantissa
+    bits, and may pick a different algorithm from run to run. Both are switched off,
+    so that a chapter gives the same numbers on a CPU and on a GPU to about 1e-6.
+    Figures get the style of :func:`course_utils.viz.use_style`. Safe to call twice.
+    """
+    from course_utils import viz
+
+    profile()  # a misspelled COURSE_PROFILE is reported here, not in mid-chapter
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    viz.use_style()

@@ -1,0 +1,199 @@
+"""The rendered book: no warnings, offline, light, with alternative texts; and `make`.
+
+The book is rendered once, from scratch, into a temporary folder, with the command that
+``make book`` uses; the tests read the pages.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from booktools import notebook, render, repository
+
+LIMIT = 1_000_000  # bytes of a chapter page besides its own pictures and math
+CHAPTERS = sorted(p.stem for p in notebook.CHAPTERS.glob("*.ipynb"))
+
+
+class Page(HTMLParser):
+    """What a browser loads for a page, its images, and its element ids."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.loads, self.images, self.links = path, [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "script" and attrs.get("src"):
+            self.loads.append(attrs["src"])
+        if tag == "link" and attrs.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loads.append(attrs["href"])
+        if tag == "img":
+            self.loads.append(attrs["src"])
+            self.images.append(attrs)
+        if tag == "a":
+            self.links.append(attrs.get("href", ""))
+
+    def files(self) -> set[Path]:
+        """The loaded files, with what their style sheets import and the web fonts."""
+        found = set()
+        queue = [(self.path.parent / s.split("?")[0]) for s in self.loads]
+        while queue:
+            path = queue.pop().resolve()
+            if path in found:
+                continue
+            found.add(path)
+            if path.suffix == ".css":
+                css = path.read_text(encoding="utf-8")
+                names = re.findall(r"@import [\"']([^\"']+)", css)
+                # Of the icon fonts, the pages show the solid and the brand icons.
+                names += re.findall(r"url\(([^)]*fa-(?:solid|brands)[^)]*\.woff2)", css)
+                queue += [path.parent / n.strip("\"'").split("?")[0] for n in names]
+        return found
+
+
+def copied(folder: Path) -> Path:
+    """The book's sources in another folder."""
+    skip = shutil.ignore_patterns("_build", ".venv*", ".git", "__pycache__", ".*_cache")
+    return Path(shutil.copytree(notebook.ROOT, folder / "book", ignore=skip))
+
+
+def rendered(source: Path):
+    return subprocess.run(
+        render.command(source), capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    source = copied(tmp_path_factory.mktemp("render"))
+    done = rendered(source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return source / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(html):
+    return {name: Page(html / "chapters" / f"{name}.html") for name in CHAPTERS}
+
+
+def test_every_loaded_file_is_there_and_local(html):
+    for path in html.rglob("*.html"):
+        page = Page(path)
+        remote = [s for s in page.loads if re.match(r"(https?:)?//", s)]
+        assert not remote, f"{path.name} loads from elsewhere: {remote}"
+        missing = [f for f in page.files() if not f.is_file()]
+        assert not missing, f"{path.name} loads what is not there: {missing}"
+
+
+def test_weight(html, pages):
+    """At most 1 MB besides the page's own pictures and math (all icon fonts counted)."""
+    for name, page in pages.items():
+        files = [f for f in page.files() if "mathjax" not in f.parts]
+        files = [f for f in files if "_images" not in f.parts]
+        weight = page.path.stat().st_size + sum(f.stat().st_size for f in files)
+        assert weight <= LIMIT, f"{name}: {weight:,} bytes"
+
+
+def test_the_index_is_loaded_by_the_search_page_only(html, pages):
+    assert any("searchindex" in s for s in Page(html / "search.html").loads)
+    for page in pages.values():
+        assert not any("searchindex" in s for s in page.loads)
+
+
+def test_math_is_served_by_the_book(html, pages):
+    fonts = html / "_static" / "mathjax" / "output" / "chtml" / "fonts" / "woff-v2"
+    assert len(list(fonts.glob("*.woff"))) > 10
+    assert any(any("mathjax" in s for s in page.loads) for page in pages.values())
+
+
+def test_every_picture_has_an_alternative_text(html):
+    for path in html.rglob("*.html"):
+        for image in Page(path).images:
+            if "logo" in image.get("class", "") or "logo" in image["src"]:
+                continue  # the theme's own: alternative text from the title
+            assert len(image.get("alt", "")) >= 20, f"{path.name}: {image['src']}"
+
+
+def test_copy_buttons_and_dark_mode(html, pages):
+    css = (html / "_static" / "custom.css").read_text()
+    assert "data-theme" in css and "filter: none" in css
+    for page in pages.values():
+        assert any("copybutton" in s for s in page.loads)
+        assert any("custom.css" in s for s in page.loads)
+
+
+def test_buttons_follow_the_address(html, tmp_path):
+    """No launch or edit button without an address; both with one."""
+    chapter = f"chapters/{CHAPTERS[0]}"
+    links = Page(html / f"{chapter}.html").links
+    if not repository.address():
+        assert not any("colab" in link or "/edit/" in link for link in links)
+    source = copied(tmp_path)
+    url = "https://github.com/ada/tensors"
+    repository.set_address(url, source)
+    done = rendered(source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    links = Page(source / "_build" / "html" / f"{chapter}.html").links
+    colab = f"{repository.COLAB}/github/ada/tensors/blob/main/{chapter}.ipynb"
+    assert colab in links
+    assert f"{url}/edit/main/{chapter}.ipynb" in links
+
+
+def test_a_warning_fails_the_build_and_leaves_no_half_book(tmp_path):
+    source = copied(tmp_path)
+    glossary = source / "glossary.md"
+    glossary.write_text(glossary.read_text() + "\n[gone](nowhere.md)\n")
+    for _ in range(2):  # a second try must not pass either
+        done = subprocess.run(
+            [sys.executable, "-m", "booktools.render"],
+            cwd=source,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert "nowhere.md" in done.stdout
+        assert not (source / "_build" / "html").exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+class TestMake:
+    def make(self, *arguments, **environment):
+        import os
+
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=notebook.ROOT,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def test_help_is_the_default_and_lists_every_target(self):
+        shown = self.make().stdout
+        text = (notebook.ROOT / "Makefile").read_text()
+        targets = re.search(r"^\.PHONY: (.+)$", text, re.M)[1].split()
+        for target in targets:
+            assert target == "help" or f"make {target}" in shown, target
+
+    def test_no_suitable_python_is_one_clear_message(self, tmp_path):
+        done = subprocess.run(
+            ["sh", "booktools/make_venv.sh", str(tmp_path / "venv"), "requirements.txt"],
+            cwd=notebook.ROOT,
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "PYTHONS": "python2 no-such-python"},
+        )
+        assert done.returncode == 1
+        assert "Python 3.11 or newer" in done.stderr
+        assert not (tmp_path / "venv").exists()
+
+    def test_unknown_chapter(self):
+        done = self.make("run", "CHAPTER=99_none")
+        assert done.returncode != 0
+        assert "no chapter '99_none'; there are: 03_tensors" in done.stderr
