@@ -13,7 +13,18 @@ BUILD = notebook.ROOT / "_build"
 def command(source: Path = notebook.ROOT) -> list[str]:
     """The command that renders the book in ``source`` into its folder ``_build``."""
     jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
-    return [jupyter_book, "build", "-W", "-n", "--keep-going", "-q", str(source)]
+    options = ["-W", "-n", "--keep-going", "-q"]
+    page = source / "_build" / "html" / "index.html"
+    if page.exists() and page.stat().st_mtime < _newest(source):
+        options.append("--all")  # Sphinx does not notice new style sheets and settings
+    return [jupyter_book, "build", *options, str(source)]
+
+
+def _newest(source: Path) -> float:
+    """When something that every page depends on was last changed."""
+    files = [source / "_config.yml", source / "_toc.yml"]
+    files += [*(source / "_static").iterdir(), *(source / "_ext").glob("*.py")]
+    return max(f.stat().st_mtime for f in files)
 
 
 def main() -> int:

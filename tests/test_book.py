@@ -183,7 +183,12 @@ class TestMake:
 
     def test_no_suitable_python_is_one_clear_message(self, tmp_path):
         done = subprocess.run(
-            ["sh", "booktools/make_venv.sh", str(tmp_path / "venv"), "requirements.txt"],
+            [
+                "sh",
+                "booktools/make_venv.sh",
+                str(tmp_path / "venv"),
+                "requirements.txt",
+            ],
             cwd=notebook.ROOT,
             capture_output=True,
             text=True,
