@@ -3,20 +3,19 @@
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = ["install_missing", "missing"]
 
 # Never touched: replacing one of these under a running kernel breaks it.
-KEEP = {"torch", "torchvision", "numpy"}
-# Packages whose import name is not their own.
-IMPORTS = {"pillow": "PIL"}
+KEEP = ("torch", "torchvision", "numpy")
 
 
 def missing(root: str | Path) -> list[str]:
-    """The requirements of the course that cannot be imported here.
+    """The requirements of the course that are not installed here, in any version.
 
     Args:
         root: folder of the course; its ``pyproject.toml`` lists the requirements.
@@ -26,24 +25,48 @@ def missing(root: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError: no ``pyproject.toml`` in ``root``.
+        ValueError: that file is no TOML, or lists no requirements.
     """
-    project = tomllib.loads((Path(root) / "pyproject.toml").read_text())["project"]
-    wanted = []
-    for requirement in project["dependencies"]:
-        name = re.match(r"[\w.-]+", requirement)[0]
-        if name not in KEEP and find_spec(IMPORTS.get(name, name)) is None:
-            wanted.append(requirement)
-    return wanted
+    file = Path(root) / "pyproject.toml"
+    project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+    if "dependencies" not in project:
+        raise ValueError(f"{file} lists no requirements")
+    return [
+        requirement
+        for requirement in project["dependencies"]
+        if _name(requirement) not in KEEP and _version(_name(requirement)) is None
+    ]
 
 
 def install_missing(root: str | Path) -> list[str]:
     """Install what :func:`missing` reports, quietly, and return it.
 
+    Torch, torchvision and numpy keep their versions: where a package asks for
+    others, pip says so and nothing is installed.
+
     Raises:
+        FileNotFoundError: no ``pyproject.toml`` in ``root``.
+        ValueError: that file is no TOML, or lists no requirements.
         subprocess.CalledProcessError: pip failed; its own words are shown.
     """
     wanted = missing(root)
     if wanted:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", *wanted]
-        subprocess.run(command, check=True)
+        pins = [f"{name}=={_version(name)}" for name in KEEP if _version(name)]
+        with tempfile.TemporaryDirectory() as folder:
+            constraints = Path(folder) / "constraints.txt"
+            constraints.write_text("\n".join(pins), encoding="utf-8")
+            pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+            command = [*pip, "--constraint", str(constraints), *wanted]
+            subprocess.run(command, check=True)
     return wanted
+
+
+def _name(requirement: str) -> str:
+    return re.match(r"[\w.-]*", requirement)[0].lower()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -6,6 +6,7 @@ to :func:`device`, so that a CPU and a GPU start from the same values.
 
 import os
 import random
+import re
 
 import numpy as np
 import torch
@@ -31,22 +32,24 @@ def device(name: str | None = None) -> torch.device:
         TypeError: ``name`` is not a string.
         ValueError: ``name`` is unknown, or this machine has no such device.
     """
-    if name is None:
-        name = os.environ.get("COURSE_DEVICE") or None
+    said = "device"
+    if name is None and os.environ.get("COURSE_DEVICE"):
+        said, name = "COURSE_DEVICE", os.environ["COURSE_DEVICE"]
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not isinstance(name, str):
-        raise TypeError(f"device name must be a string, got {type(name).__name__}")
-    kind, _, index = name.partition(":")
+        raise TypeError(f"device must be a string, got {name!r}")
+    parts = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", name, re.ASCII)
+    if not parts:
+        raise ValueError(f"{said} must be 'cpu', 'cuda' or 'mps', got {name!r}")
+    kind, index = parts[1], int(parts[2] or 0)
     count = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": 1 if torch.backends.mps.is_available() else 0,
-    }
-    if kind not in count or (":" in name and not index.isdigit()):
-        raise ValueError(f"unknown device {name!r}: use 'cpu', 'cuda' or 'mps'")
-    if int(index or 0) >= count[kind]:
-        raise ValueError(f"device {name!r} was asked for, but this machine has none")
+    }[kind]
+    if index >= count:
+        raise ValueError(f"{said} is {name!r}, but {kind} devices here: {count}")
     return torch.device(name)
 
 
@@ -72,7 +75,8 @@ def seed_everything(seed: int) -> torch.Generator:
         seed: an integer from 0 to 2**32 - 1 (NumPy's range).
 
     Returns:
-        A CPU generator with the same seed, for the calls that accept one.
+        A CPU generator with the same seed, for the calls that accept one. It is
+        not the default generator, yet draws the same numbers as that one does.
 
     Raises:
         TypeError: ``seed`` is not an integer.
@@ -86,7 +90,7 @@ def seed_everything(seed: int) -> torch.Generator:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator("cpu").manual_seed(seed)
 
 
 def setup() -> None:

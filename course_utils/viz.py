@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 __all__ = [
@@ -79,6 +80,7 @@ STYLE = {
 def use_style() -> None:
     """Give every later figure the book's look; inside a notebook also its pixel size.
 
+    It starts from matplotlib's own defaults, so that no setting of this machine shows.
     The inline backend of notebooks trims each picture to its content, so that a
     longer label changes the size. Here it is told not to. Safe to call twice.
     """
@@ -86,13 +88,12 @@ def use_style() -> None:
         color=[BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK],
         linestyle=["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))],
     )
-    rcParams.update(STYLE)
-    rcParams["axes.prop_cycle"] = cycle
+    plt.style.use(["default", {**STYLE, "axes.prop_cycle": cycle}])
     try:
         shell = get_ipython()  # noqa: F821  (defined in every IPython session)
     except NameError:
         return
-    if type(shell).__name__ == "ZMQInteractiveShell":  # a notebook, not a terminal
+    if getattr(shell, "kernel", None):  # a notebook (Jupyter, Colab), not a terminal
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("png", bbox_inches=None)
@@ -107,7 +108,11 @@ def blank(ax, *, equal: bool = True):
 
     Returns:
         The same axes.
+
+    Raises:
+        TypeError: not an axes, such as the array that ``plt.subplots(1, 2)`` returns.
     """
+    _require_axes(ax)
     ax.set_axis_off()
     if equal:
         ax.set_aspect("equal")
@@ -116,20 +121,35 @@ def blank(ax, *, equal: bool = True):
     return ax
 
 
+def _require_axes(ax) -> None:
+    if not isinstance(ax, Axes):
+        raise TypeError(f"needs one matplotlib axes, got {type(ax).__name__}")
+
+
+def _array(values) -> np.ndarray:
+    """A tensor (or what numpy takes) as an array; float32 for what numpy lacks."""
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu().resolve_conj().resolve_neg()
+    if values.dtype == torch.bfloat16 or "float8" in str(values.dtype):
+        values = values.float()
+    return values.numpy()
+
+
 def _image(picture) -> np.ndarray:
     """One picture as an array that imshow takes: H x W or H x W x 3 (or 4)."""
-    if isinstance(picture, torch.Tensor):
-        array = picture.detach().cpu().numpy()
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4):  # C x H x W
-            array = np.moveaxis(array, 0, -1)
-    else:
-        array = np.asarray(picture)
+    array = _array(picture)
+    shape = array.shape
+    if isinstance(picture, torch.Tensor) and array.ndim == 3:
+        if shape[0] not in (1, 3, 4):
+            raise ValueError(f"a tensor picture is C x H x W, got shape {shape}")
+        array = np.moveaxis(array, 0, -1)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.size == 0:
-        raise ValueError(f"a picture has no pixels: shape {array.shape}")
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in (3, 4)):
-        raise ValueError(f"not a picture: shape {array.shape}")
+        raise ValueError(f"not a picture: shape {shape}")
+    if array.size == 0:
+        raise ValueError(f"a picture has no pixels: shape {shape}")
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype.kind not in "uif":
@@ -150,14 +170,16 @@ def show_images(
     """Lay pictures out in rows, each with an optional title.
 
     Args:
-        pictures: one picture or a sequence. A tensor is C x H x W or H x W; an array
-            or PIL image is H x W or H x W x C. Integers run from 0 to 255, floats
-            from 0 to 1.
+        pictures: one picture, a sequence, or a batch (a tensor or array of four
+            dimensions). A tensor is C x H x W or H x W; an array or PIL image is
+            H x W or H x W x C. In color, integers run from 0 to 255 and floats from
+            0 to 1.
         titles: one per picture.
         columns: pictures in a row; default: at most 4.
         cmap: color map of one-channel pictures.
         vmin, vmax: the value range of one-channel pictures; default: 0 to 255 for
-            uint8, the picture's own range otherwise.
+            uint8, 0 to 1 for masks (booleans, or uint8 up to 1), the picture's own
+            range otherwise.
         width: of the whole figure, in inches.
 
     Returns:
@@ -167,30 +189,33 @@ def show_images(
         ValueError: no pictures, not one title each, or a shape that is no picture.
         TypeError: a dtype that is no picture.
     """
-    single = isinstance(pictures, np.ndarray) or not isinstance(
-        pictures, (Sequence, torch.Tensor)
-    )
-    if isinstance(pictures, torch.Tensor):
+    if isinstance(pictures, (np.ndarray, torch.Tensor)):
         single = pictures.ndim < 4
+    else:
+        single = not isinstance(pictures, Sequence)
+    if isinstance(titles, str):
+        titles = [titles]
     arrays = [_image(p) for p in ([pictures] if single else pictures)]
     if not arrays:
         raise ValueError("show_images needs at least one picture, got none")
     if titles is not None and len(titles) != len(arrays):
         raise ValueError(f"{len(arrays)} pictures but {len(titles)} titles")
-    if columns is not None and columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
+    if columns is not None and not (isinstance(columns, int) and columns >= 1):
+        raise ValueError(f"columns must be an integer of at least 1, got {columns!r}")
     columns = min(columns or 4, len(arrays))
     rows = -(-len(arrays) // columns)
     tallest = max(a.shape[0] / a.shape[1] for a in arrays)
-    height = rows * (width / columns * min(tallest, 3.0) + (0.3 if titles else 0.05))
+    tallest = min(max(tallest, 0.1), 3.0)  # a figure that fits a page, and is seen
+    height = rows * (width / columns * tallest + (0.3 if titles else 0.05))
     figure, grid = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
     axes = list(grid.flat)
     for ax in axes:
         ax.set_axis_off()
     for i, (ax, array) in enumerate(zip(axes, arrays, strict=False)):
         low, high = vmin, vmax
-        if array.ndim == 2 and array.dtype == np.uint8 and array.max() > 1:
-            low, high = (0 if low is None else low), (255 if high is None else high)
+        if array.ndim == 2 and array.dtype == np.uint8:
+            top = 255 if array.max() > 1 else 1
+            low, high = (0 if low is None else low), (top if high is None else high)
         ax.imshow(array, cmap=cmap, vmin=low, vmax=high)
         if titles is not None:
             ax.set_title(titles[i])
@@ -199,23 +224,17 @@ def show_images(
 
 def _texts(values, spec: str | None) -> np.ndarray:
     """The text of each cell, in the shape of the values."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        if values.dtype == torch.bfloat16 or "float8" in str(values.dtype):
-            values = values.float()
-        array = values.numpy()
-    else:
-        array = np.asarray(values)
+    array = _array(values)
     if array.ndim > 3:
         raise ValueError(f"can draw up to 3 dimensions, got shape {array.shape}")
 
     def text(value) -> str:
         if isinstance(value, (str, np.str_)):
             return str(value)
-        if spec is not None:
-            return format(value, spec)
         if isinstance(value, (bool, np.bool_)):
             return "T" if value else "F"
+        if spec is not None:
+            return format(value, spec)
         return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
 
     return np.array([text(v) for v in array.flat], dtype=object).reshape(array.shape)
@@ -255,6 +274,7 @@ def draw_tensor(
         The drawn extent ``(x1, y1, x2, y2)`` in cells, title not included.
 
     Raises:
+        TypeError: not an axes.
         ValueError: more than three dimensions, or ``colors`` or ``faint`` of another
             shape.
     """
@@ -282,7 +302,10 @@ def draw_tensor(
                 x, y = x0 + c + step * p, y0 + r - step * p
                 pale = bool(pales[p, r, c]) if pales is not None else False
                 fill = fills[p, r, c] if fills is not None else color
-                _cell(ax, x, y, texts[p, r, c], fill, fontsize, pale)
+                layer = planes - 1 - p  # front planes hide the values behind them
+                # Of a plane behind another, only the strip above it is seen whole.
+                text = texts[p, r, c] if p == 0 or r == 0 else ""
+                _cell(ax, x, y, text, fill, fontsize, pale, layer, step if p else 1.0)
     if title:
         ax.text(
             x0 + columns / 2 + step * (planes - 1) / 2,
@@ -299,7 +322,7 @@ def draw_tensor(
     return extent
 
 
-def _cell(ax, x, y, text, fill, fontsize, pale=False) -> None:
+def _cell(ax, x, y, text, fill, fontsize, pale=False, layer=0, seen=1.0) -> None:
     ax.add_patch(
         Rectangle(
             (x, y),
@@ -310,18 +333,26 @@ def _cell(ax, x, y, text, fill, fontsize, pale=False) -> None:
             linestyle=(0, (2, 2)) if pale else "-",
             linewidth=0.8,
             alpha=0.6 if pale else 1.0,
+            zorder=1 + 0.1 * layer,
         )
     )
-    ink = GREY if pale else _ink_on(fill)
-    ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=fontsize, c=ink)
+    ax.text(
+        x + 0.5,
+        y + seen / 2,  # in the middle of the part that is not covered
+        text,
+        ha="center",
+        va="center",
+        fontsize=fontsize,
+        c=GREY if pale else _ink_on(fill),
+        zorder=1.05 + 0.1 * layer if seen < 1 else 3,
+    )
 
 
 def _ink_on(fill: str) -> str:
-    """Black or white, whichever reads better on the fill (relative luminance)."""
-    from matplotlib.colors import to_rgb
-
-    red, green, blue = to_rgb(fill)
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+    """Black or white, whichever reads better on the fill (on none: black)."""
+    red, green, blue, alpha = to_rgba(fill)
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue <= 0.5
+    return "white" if dark and alpha > 0.5 else INK
 
 
 def draw_storage(
@@ -353,7 +384,7 @@ def draw_storage(
         The drawn extent ``(x1, y1, x2, y2)`` in cells.
 
     Raises:
-        TypeError: not a tensor.
+        TypeError: not a tensor, or not an axes.
         ValueError: a storage of more than 64 elements, or ``colors`` of another shape.
     """
     if not isinstance(tensor, torch.Tensor):
@@ -362,20 +393,15 @@ def draw_storage(
     if length > 64:
         raise ValueError(f"the storage has {length} elements; at most 64 can be drawn")
     flat = tensor.detach().as_strided((length,), (1,), 0)
-    index = torch.full(tensor.shape, tensor.storage_offset())
-    for dim, (size, stride) in enumerate(
-        zip(tensor.shape, tensor.stride(), strict=True)
-    ):
-        shape = [1] * tensor.ndim
-        shape[dim] = size
-        index = index + (torch.arange(size) * stride).reshape(shape)
+    index = torch.arange(length, device="cpu").as_strided(
+        tensor.shape, tensor.stride(), tensor.storage_offset()
+    )
     per_element = np.full(tuple(tensor.shape), color, dtype=object)
     if colors is not None:
         per_element = np.asarray(colors, dtype=object)
         if per_element.shape != tuple(tensor.shape):
-            raise ValueError(
-                f"colors has shape {per_element.shape}, the tensor {tuple(tensor.shape)}"
-            )
+            sizes = f"{per_element.shape}, the tensor {tuple(tensor.shape)}"
+            raise ValueError(f"colors has shape {sizes}")
     used = dict(zip(index.flatten().tolist(), per_element.flat, strict=True))
     fills = [used.get(i, "white") for i in range(length)]
     extent = draw_tensor(ax, flat, at=at, colors=fills, fontsize=fontsize, title=title)
@@ -406,7 +432,11 @@ def draw_arrow(ax, start, end, *, color: str = INK, bend: float = 0.0, text: str
 
     Returns:
         The arrow patch.
+
+    Raises:
+        TypeError: not an axes.
     """
+    _require_axes(ax)
     arrow = FancyArrowPatch(
         start,
         end,
@@ -416,10 +446,12 @@ def draw_arrow(ax, start, end, *, color: str = INK, bend: float = 0.0, text: str
         shrinkB=0,
         color=color,
         linewidth=1.4,
+        zorder=2.5,  # above cells, below their values
         connectionstyle=f"arc3,rad={bend}",
     )
     ax.add_patch(arrow)
     ax.update_datalim([start, end])
+    ax.autoscale_view()
     if text:
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         ax.annotate(
@@ -446,7 +478,8 @@ def draw_graph(
         size: width and height of a box, in data units.
 
     Raises:
-        ValueError: an edge names an unknown node.
+        TypeError: not an axes.
+        ValueError: an edge names an unknown node, or joins a node to itself.
     """
     blank(ax, equal=False)
     width, height = size
@@ -454,6 +487,8 @@ def draw_graph(
         unknown = [name for name in edge[:2] if name not in nodes]
         if unknown:
             raise ValueError(f"edge {edge!r} names unknown nodes {unknown}")
+        if len(edge) not in (2, 3) or edge[0] == edge[1]:
+            raise ValueError(f"an edge joins two nodes, got {edge!r}")
     for name, (x, y, *rest) in nodes.items():
         label = rest[0] if rest else name
         fill = rest[1] if len(rest) > 1 else PALE

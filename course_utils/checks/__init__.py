@@ -2,6 +2,7 @@
 
 from course_utils.checks.core import (
     Case,
+    Exercise,
     Verdict,
     Wrong,
     check,
@@ -10,4 +11,13 @@ from course_utils.checks.core import (
     judge,
 )
 
-__all__ = ["Case", "Verdict", "Wrong", "check", "exercise", "exercises", "judge"]
+__all__ = [
+    "Case",
+    "Exercise",
+    "Verdict",
+    "Wrong",
+    "check",
+    "exercise",
+    "exercises",
+    "judge",
+]

@@ -13,17 +13,31 @@ smallest input that breaks the answer with what was expected and what came.
 import ast
 import copy
 import dis
+import functools
 import importlib
 import inspect
 import re
 import textwrap
+import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-__all__ = ["Case", "Exercise", "Verdict", "check", "exercise", "exercises", "judge"]
+from course_utils.compare import as_tensor, disagreement
+
+__all__ = [
+    "Case",
+    "Exercise",
+    "Verdict",
+    "Wrong",
+    "check",
+    "difference",
+    "exercise",
+    "exercises",
+    "judge",
+]
 
 UNATTEMPTED, PASSED, FAILED = "unattempted", "passed", "failed"
 
@@ -43,9 +57,13 @@ class Case:
         expect: the right result, or an exception type that must be raised.
         test: instead of ``expect``: called as ``test(answer)``; it raises
             :class:`Wrong` with a sentence, or returns normally.
-        within: the largest relative difference allowed for floats (0: equal).
+        within: the largest difference allowed for floats, relative to the largest
+            absolute value expected (absolute where that is 0); 0: equal.
         mutates: the arguments may be changed (in-place exercises). Otherwise a
             changed argument is a failure.
+
+    Raises:
+        TypeError: ``args`` is not a tuple or list, or ``kwargs`` not a dict.
     """
 
     says: str
@@ -55,6 +73,13 @@ class Case:
     test: Callable | None = None
     within: float = 1e-6
     mutates: bool = False
+
+    def __post_init__(self) -> None:
+        """Catch a forgotten comma: ``(tensor)`` would hand over its rows."""
+        if not isinstance(self.args, (tuple, list)):
+            raise TypeError(f"args must be a tuple, got {_a(self.args)}")
+        if not isinstance(self.kwargs, dict):
+            raise TypeError(f"kwargs must be a dict, got {_a(self.kwargs)}")
 
 
 @dataclass
@@ -71,7 +96,7 @@ class Exercise:
 
 @dataclass
 class Verdict:
-    """What came of a check: ``status``, the printed ``text``, the number of ``passed``."""
+    """What came of a check: its ``status``, the printed ``text``, cases ``passed``."""
 
     status: str
     text: str
@@ -131,7 +156,11 @@ def check(name: str, answer) -> None:
 
 
 def judge(name: str, answer) -> Verdict:
-    """Like :func:`check`, but return the :class:`Verdict` instead of printing it."""
+    """Like :func:`check`, but return the :class:`Verdict` instead of printing it.
+
+    Raises:
+        ValueError: no exercise of that name (the ones of the chapter are listed).
+    """
     if not isinstance(name, str) or not re.fullmatch(r"\d\d\.\w+", name):
         raise ValueError(f"an exercise is named like '03.count_bytes', got {name!r}")
     known = exercises(name[:2])
@@ -141,8 +170,11 @@ def judge(name: str, answer) -> Verdict:
     todo = _unattempted(answer)
     if todo:
         return Verdict(UNATTEMPTED, f"{title}: not attempted yet ({todo})")
+    cases = _registry[name].cases()
+    if not cases:
+        raise ValueError(f"exercise {name!r} has no cases: it would pass anything")
     lines, passed = [], 0
-    for case in _registry[name].cases():
+    for case in cases:
         problem = _try(case, answer)
         if problem:
             lines.append(f"  not yet: {case.says}")
@@ -155,101 +187,173 @@ def judge(name: str, answer) -> Verdict:
 
 def _try(case: Case, answer) -> list[str]:
     """The lines that explain a failure; none where the case passes."""
-    given = copy.deepcopy((case.args, case.kwargs))
-    call = ", ".join(
-        [_show(a) for a in given[0]] + [f"{k}={_show(v)}" for k, v in given[1].items()]
-    )
     if case.test is not None:
         try:
             case.test(answer)
-        except Wrong as wrong:
-            return str(wrong).splitlines()
+        except AssertionError as wrong:  # Wrong, or what an assertion said
+            return str(wrong).strip().splitlines() or ["the result is not right"]
         except Exception as error:  # the reader's bug, not ours: no traceback
-            return [f"it raised {type(error).__name__}: {_first_line(error)}"]
+            return [f"it raised {_error(error)}"]
         return []
-    raises = isinstance(case.expect, type) and issubclass(case.expect, BaseException)
-    value = answer
     if callable(answer):
-        try:
-            value = answer(*given[0], **given[1])
-        except Exception as error:
-            if raises and isinstance(error, case.expect):
-                return []
-            wanted = case.expect.__name__ if raises else _show(case.expect)
-            return [
-                f"input:    {call}",
-                f"expected: {wanted}",
-                f"got:      {type(error).__name__}: {_first_line(error)}",
-            ]
-    before = [f"input:    {call}"] if callable(answer) else []
+        return _try_call(case, answer)
+    if case.args or case.kwargs:
+        return [
+            f"a function was expected, not {_a(answer)}: {_show(answer)}",
+            "(hand over the function itself, without calling it)",
+        ]
+    why = difference(answer, case.expect, case.within)
+    return _explain(None, case.expect, _show(answer), why) if why else []
+
+
+def _try_call(case: Case, answer: Callable) -> list[str]:
+    args, kwargs = _fresh((case.args, case.kwargs))
+    named = [f"{key}={_show(value)}" for key, value in kwargs.items()]
+    call = ", ".join([*map(_show, args), *named])
+    refused = _refused(answer, args, kwargs)
+    if refused:
+        return _explain(call, case.expect, refused)
+    raises = isinstance(case.expect, type) and issubclass(case.expect, BaseException)
+    try:
+        value = answer(*args, **kwargs)
+    except Exception as error:
+        if raises and isinstance(error, case.expect):
+            return []
+        return _explain(call, case.expect, _error(error))
     if raises:
-        return [
-            *before,
-            f"expected: {case.expect.__name__}",
-            f"got:      {_show(value)}",
-        ]
+        return _explain(call, case.expect, _show(value))
     if value is None and case.expect is not None:
-        return [
-            *before,
-            f"expected: {_show(case.expect)}",
-            "got:      None (does the function end with a return?)",
-        ]
+        got = "None (does the function end with a return?)"
+        return _explain(call, case.expect, got)
     why = difference(value, case.expect, case.within)
     if why:
+        return _explain(call, case.expect, _show(value), why)
+    if not case.mutates and _changed((args, kwargs), (case.args, case.kwargs)):
         return [
-            *before,
-            f"expected: {_show(case.expect)}",
-            f"got:      {_show(value)}",
-            *([f"({why})"] if why != "value" else []),
+            f"input:    {call}",
+            "the result is right, but the input was changed on the way",
         ]
-    if not case.mutates and difference(list(given[0]), list(case.args), 0):
-        return [*before, "the result is right, but the input was changed on the way"]
     return []
+
+
+def _explain(call: str | None, expect, got: str, why: str = "value") -> list[str]:
+    return [
+        *([] if call is None else [f"input:    {call or 'nothing'}"]),
+        f"expected: {_show(expect)}",
+        f"got:      {got}",
+        *([] if why == "value" else [f"({why})"]),
+    ]
+
+
+def _refused(answer: Callable, args, kwargs) -> str:
+    """Why a function cannot take these arguments; an empty string where it can.
+
+    Found out without a call, so that it is not taken for a ``TypeError`` that the
+    function should raise.
+    """
+    try:
+        signature = inspect.signature(answer)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return ""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = getattr(answer, "__name__", type(answer).__name__)
+        names = ", ".join(signature.parameters)
+        return f"{name}({names}) takes other arguments: {_first_line(error)}"
+    return ""
+
+
+def _fresh(value):
+    """A deep copy in which tensors that have a history keep their place in it.
+
+    ``copy.deepcopy`` refuses a tensor with a ``grad_fn``; here its copy is the
+    result of an operation too, on a leaf of its own.
+    """
+    memo = {}
+
+    def visit(part):
+        if isinstance(part, torch.Tensor):
+            if not part.is_leaf:
+                leaf = part.detach().clone().requires_grad_()
+                memo[id(part)] = leaf.clone()
+        elif isinstance(part, Mapping):
+            visit(list(part.values()))
+        elif isinstance(part, (list, tuple)):
+            for inner in part:
+                visit(inner)
+
+    visit(value)
+    return copy.deepcopy(value, memo)
+
+
+def _changed(after, before) -> bool:
+    """Whether values were changed in place; objects we cannot look into were not."""
+    if after is before:
+        return False
+    if isinstance(before, torch.nn.Module):
+        return _changed(after.state_dict(), before.state_dict())
+    if isinstance(before, (torch.Tensor, np.ndarray)):
+        return bool(difference(after, before, 0))
+    if isinstance(before, Mapping):
+        return list(after) != list(before) or any(
+            _changed(after[key], before[key]) for key in before
+        )
+    if isinstance(before, (list, tuple)):
+        return (
+            not isinstance(after, type(before))
+            or len(after) != len(before)
+            or any(map(_changed, after, before))
+        )
+    if isinstance(before, (int, float, complex, str, bytes, bytearray, set)):
+        return type(after) is not type(before) or after != before
+    return type(after) is not type(before)
 
 
 def difference(got, expected, within: float = 1e-6) -> str:
     """Say in a few words how two results differ; an empty string where they agree.
 
+    Args:
+        got: the reader's result: anything at all.
+        expected: a tensor, array, number, string or None, or nested lists, tuples
+            and dicts of them (a list may stand for a tuple).
+        within: as in :class:`Case`.
+
+    Returns:
+        ``"value"`` where only values differ.
+
     Tensors and arrays must have the same shape and dtype. Python numbers are compared
-    by value: an answer may return ``6`` or ``torch.tensor(6)`` only where asked to.
+    by value, and NumPy's scalars count as such: ``6`` and ``6.0`` agree, a tensor and
+    a number do not.
     """
-    if isinstance(expected, torch.Tensor):
-        if not isinstance(got, torch.Tensor):
-            return f"a tensor was expected, not a {type(got).__name__}"
-        if got.shape != expected.shape:
-            return f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
-        if got.dtype != expected.dtype:
-            return f"dtype {got.dtype} instead of {expected.dtype}"
-        a, b = got.detach().cpu(), expected.detach().cpu()
-        if not (b.is_floating_point() or b.is_complex()) or within == 0:
-            nan = (
-                a.isnan() & b.isnan() if b.is_floating_point() else torch.tensor(False)
-            )
-            return "" if bool(((a == b) | nan).all()) else "value"
-        a, b = a.double(), b.double()
-        finite = b[b.isfinite()]
-        scale = finite.abs().max().item() if finite.numel() else 1.0
-        close = torch.isclose(
-            a, b, rtol=0, atol=within * (scale or 1.0), equal_nan=True
-        )
-        return "" if bool(close.all()) else "value"
-    if isinstance(expected, np.ndarray):
-        if not isinstance(got, np.ndarray):
-            return f"an array was expected, not a {type(got).__name__}"
-        if got.dtype != expected.dtype:
-            return f"dtype {got.dtype} instead of {expected.dtype}"
-        return difference(
-            torch.from_numpy(got.copy()), torch.from_numpy(expected), within
-        )
+    try:
+        return _difference(got, expected, within)
+    except Exception:  # whatever a reader's object does when it is looked at
+        return f"{_a(got)} cannot be compared with {_show(expected)}"
+
+
+def _difference(got, expected, within: float) -> str:
+    for kind, word in ((torch.Tensor, "a tensor"), (np.ndarray, "an array")):
+        if isinstance(expected, kind):
+            if not isinstance(got, kind):
+                return f"{word} was expected, not {_a(got)}"
+            if got.shape != expected.shape:
+                return f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
+            if got.dtype != expected.dtype:
+                return f"dtype {got.dtype} instead of {expected.dtype}"
+            if kind is np.ndarray and expected.dtype.kind not in "biufc":
+                return "" if np.array_equal(got, expected) else "value"
+            a, b = as_tensor("got", got), as_tensor("expected", expected)
+            return "value" if disagreement(a, b, within)[1] > within else ""
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping):
-            return f"a dict was expected, not a {type(got).__name__}"
+            return f"a dict was expected, not {_a(got)}"
         if set(got) != set(expected):
             return f"keys {sorted(got, key=str)} instead of {sorted(expected, key=str)}"
         pairs = [(got[k], expected[k]) for k in expected]
     elif isinstance(expected, (list, tuple)):
         if not isinstance(got, (list, tuple)):
-            return f"a {type(expected).__name__} was expected, not {_a(got)}"
+            return f"{_a(expected)} was expected, not {_a(got)}"
         if len(got) != len(expected):
             return f"length {len(got)} instead of {len(expected)}"
         pairs = list(zip(got, expected, strict=True))
@@ -259,34 +363,46 @@ def difference(got, expected, within: float = 1e-6) -> str:
 
 
 def _plain_difference(got, expected, within: float) -> str:
+    got, expected = (
+        v.item() if isinstance(v, np.generic) else v for v in (got, expected)
+    )
     if isinstance(got, (torch.Tensor, np.ndarray)):
-        return f"a plain {type(expected).__name__} was expected, not {_a(got)}"
+        return f"{_a(expected)} was expected, not {_a(got)}"
     if isinstance(expected, bool) or isinstance(got, bool):
         return "" if got is expected else "value"
-    if isinstance(expected, float):
-        if not isinstance(got, (int, float)):
+    if isinstance(expected, (float, complex)):
+        if not isinstance(got, (int, float, complex)):
             return f"a number was expected, not {_a(got)}"
-        if expected != expected:
-            return "" if got != got else "value"
-        room = within * max(abs(expected), 1e-12) if abs(expected) < float("inf") else 0
-        return "" if got == expected or abs(got - expected) <= room else "value"
-    try:
-        return "" if bool(got == expected) else "value"
-    except Exception:
-        return f"it cannot be compared with {expected!r}"
+        if got == expected or (got != got and expected != expected):
+            return ""
+        size = abs(expected)
+        room = within * (size or 1.0) if size < float("inf") else 0.0
+        return "" if abs(got - expected) <= room else "value"
+    return "" if bool(got == expected) else "value"
 
 
 def _a(value) -> str:
-    return f"a {type(value).__name__}"
+    """The kind of a value, as a noun with its article."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    return f"an {kind}" if kind[0] in "aeioAEIO" or kind == "ndarray" else f"a {kind}"
 
 
 def _show(value) -> str:
     """A value as the reader would type it, on one line, cut where it is long."""
     if inspect.isfunction(value) or inspect.isclass(value):
         return value.__name__
-    text = re.sub(r"\s+", " ", repr(value))
-    text = re.sub(r" at 0x[0-9a-f]+", "", text)
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"{_a(value)} whose repr raises {type(error).__name__}"
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", re.sub(r"\s+", " ", text))
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _error(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}".removesuffix(": ")
 
 
 def _first_line(error: BaseException) -> str:
@@ -300,56 +416,87 @@ def _unattempted(answer) -> str:
     """
     if answer is ...:
         return "replace the ... with your answer"
-    if inspect.isclass(answer):
+    owner = answer if inspect.isclass(answer) else type(answer)
+    if owner is answer or owner.__module__ == "__main__":  # or an object of theirs
         stubs = [
             name
-            for name, member in vars(answer).items()
-            if inspect.isfunction(_bare(member)) and _is_stub(_bare(member))
+            for name, member in vars(owner).items()
+            if (function := _function(member)) and _is_stub(function)
         ]
         if stubs:
             return f"{', '.join(stubs)}: replace the ... in the body"
+        if _is_empty(owner):
+            return "replace the ... in the body"
         return ""
-    if inspect.isfunction(answer) and _is_stub(answer):
-        return "replace the ... in the body"
-    return ""
+    function = _function(answer)
+    return "replace the ... in the body" if function and _is_stub(function) else ""
 
 
-def _bare(member):
-    return getattr(member, "__func__", member)  # under staticmethod or classmethod
+def _function(member):
+    """The function that was typed, below methods, properties, caches and decorators."""
+    if isinstance(member, (staticmethod, classmethod, types.MethodType)):
+        member = member.__func__
+    elif isinstance(member, property):
+        member = member.fget
+    elif isinstance(member, (functools.partial, functools.cached_property)):
+        member = member.func
+    member = inspect.unwrap(member) if callable(member) else member
+    return member if inspect.isfunction(member) else None
 
 
 def _is_stub(function) -> bool:
     """Whether nothing but a docstring and ``...`` is in a function's body."""
-    function = inspect.unwrap(function)
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        body = tree.body[0].body
-    except (OSError, TypeError, SyntaxError, AttributeError, IndexError):
-        return _compiles_to_nothing(function)
-    if not isinstance(tree.body[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
+    if function.__name__ == "<lambda>":
+        return ... in function.__code__.co_consts and _does_nothing(function)
+    node = _definition(function)
+    return _does_nothing(function) if node is None else _is_ellipsis(node.body)
+
+
+def _is_empty(owner: type) -> bool:
+    """Whether a class's body is empty; told from ``pass`` where we have the source.
+
+    Notebooks keep the source of functions, not of a class without any.
+    """
+    typed = [
+        name
+        for name, member in vars(owner).items()
+        # Python and metaclasses add names with underscores of their own.
+        if not name.startswith("_") or name == "__annotations__" or _function(member)
+    ]
+    if typed:
         return False
-    rest = [node for node in body if not _is_constant(node, str)]
-    return bool(rest) and all(_is_constant(node, type(...)) for node in rest)
+    node = _definition(owner)
+    return node is None or _is_ellipsis(node.body)
 
 
-def _is_constant(node, kind) -> bool:
-    return (
-        isinstance(node, ast.Expr)
+def _definition(thing):
+    """The syntax tree of a function or class; None where its source is out of reach."""
+    try:
+        node = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return None
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return node if isinstance(node, kinds) and node.name == thing.__name__ else None
+
+
+def _is_ellipsis(body: list[ast.stmt]) -> bool:
+    """Whether a body holds ``...`` or ``return ...``, a docstring, and nothing else."""
+    values = [
+        node.value.value
+        for node in body
+        if isinstance(node, (ast.Expr, ast.Return))
         and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, kind)
-    )
+    ]
+    rest = [value for value in values if not isinstance(value, str)]
+    return len(values) == len(body) and bool(rest) and all(v is ... for v in rest)
 
 
-def _compiles_to_nothing(function) -> bool:
-    """The fallback where the source is out of reach: the code only returns None."""
+def _does_nothing(function) -> bool:
+    """The fallback without source, where ``...`` and ``pass`` look alike."""
     names = {i.opname for i in dis.get_instructions(function)}
-    return names <= {
-        "RESUME",
-        "NOP",
-        "RETURN_CONST",
-        "LOAD_CONST",
-        "RETURN_VALUE",
-    } and (
-        function.__code__.co_consts[-1:] in ((None,), ())
-        or set(function.__code__.co_consts) <= {None, function.__doc__}
-    )
+    idle = {"RESUME", "NOP", "RETURN_CONST", "LOAD_CONST", "RETURN_VALUE"}
+    return names <= idle and set(function.__code__.co_consts) <= {
+        None,
+        ...,
+        function.__doc__,
+    }

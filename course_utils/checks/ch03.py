@@ -1,0 +1,225 @@
+"""The exercises of chapter 3, Tensors."""
+
+import torch
+
+from course_utils.checks.core import Case, Wrong, exercise
+
+__all__: list[str] = []
+
+INF = float("inf")
+
+
+@exercise("03.count_bytes")
+def _count_bytes():
+    return [
+        Case("a vector of bytes", ((3,), torch.uint8), expect=3),
+        Case("the example, 2 x 3 of float32", ((2, 3), torch.float32), expect=24),
+        Case("no dimensions: one element", ((), torch.float64), expect=8),
+        Case("a dimension of size 0: no elements", ((4, 0), torch.int64), expect=0),
+        Case("float8 takes one byte", ((5,), torch.float8_e4m3fn), expect=5),
+        Case("a torch.Size", (torch.Size([2, 2]), torch.bfloat16), expect=8),
+        Case(
+            "too large to create: count it from the shape",
+            ((10**8, 10**8), torch.float32),
+            expect=4 * 10**16,
+        ),
+    ]
+
+
+def _picture(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.uint8)
+
+
+@exercise("03.contrast")
+def _contrast():
+    wide = _picture([[100, 9, 130, 9], [128, 9, 60, 9]])
+    return [
+        Case("factor 1 changes nothing", (_picture([7]), 1), expect=_picture([7])),
+        Case("100 with factor 2", (_picture([100]), 2), expect=_picture([72])),
+        Case(
+            "too bright: 250 stops at 255", (_picture([250]), 2), expect=_picture([255])
+        ),
+        Case("too dark: 10 stops at 0", (_picture([10]), 2), expect=_picture([0])),
+        Case(
+            "rounded to the nearest: 129.8 and 131.6",
+            (_picture([131, 134]), 0.6),
+            expect=_picture([130, 132]),
+        ),
+        Case("factor 0 gives gray", (_picture([0, 9]), 0), expect=_picture([128, 128])),
+        Case(
+            "far beyond what 16 bits hold",
+            (_picture([0, 128, 255]), 1000),
+            expect=_picture([0, 128, 255]),
+        ),
+        Case(
+            "a picture that is a strided view",
+            (wide[:, ::2], 2),
+            expect=_picture([[72, 132], [128, 0]]),
+        ),
+        Case("no pixels", (_picture([]), 2), expect=_picture([])),
+    ]
+
+
+@exercise("03.equation")
+def _equation():
+    def is_equation(answer):
+        if not isinstance(answer, str):
+            raise Wrong(f"a string was expected, got {answer!r}")
+        if "->" not in answer:
+            raise Wrong(
+                "the equation needs an arrow, ->, and the letters of the result"
+            )
+        if answer.split("->")[0].count(",") != 1:
+            raise Wrong(
+                "before the arrow: the letters of both operands, one comma between"
+            )
+
+    def try_on(features, weights):
+        def test(answer):
+            sizes = f"features {tuple(features.shape)}, weights {tuple(weights.shape)}"
+            try:
+                got = torch.einsum(answer, features, weights)
+            except (RuntimeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise Wrong(f"{sizes}: einsum refused it\n{reason}") from None
+            expected = (features[:, None] * weights[:, :, None, None]).sum(dim=2)
+            if got.shape != expected.shape:
+                raise Wrong(
+                    f"{sizes}\nexpected: shape {tuple(expected.shape)}\n"
+                    f"got:      shape {tuple(got.shape)}"
+                )
+            if not torch.allclose(got, expected, rtol=1e-5, atol=1e-6):
+                raise Wrong(
+                    f"{sizes}: right shape, wrong values\n"
+                    f"expected: first element {expected.flatten()[0]:.4f}\n"
+                    f"got:      first element {got.flatten()[0]:.4f}"
+                )
+
+        return test
+
+    generator = torch.Generator().manual_seed(0)
+    one = torch.ones(1, 2, 1, 1), torch.tensor([[1.0, 2.0]])
+    many = (
+        torch.rand(2, 3, 4, 5, generator=generator),
+        torch.rand(6, 3, generator=generator),
+    )
+    # All sizes equal: only the letters tell the dimensions apart.
+    square = (
+        torch.rand(3, 3, 3, 3, generator=generator),
+        torch.rand(3, 3, generator=generator),
+    )
+    return [
+        Case("a string with two operands and an arrow", test=is_equation),
+        Case("one pixel, two channels, one class", test=try_on(*one)),
+        Case("two pictures, six classes", test=try_on(*many)),
+        Case("all sizes equal", test=try_on(*square)),
+    ]
+
+
+@exercise("03.scale_boxes")
+def _scale_boxes():
+    box = torch.tensor([[10.0, 10, 20, 40]])
+    return [
+        Case("width 1, height 1", (box, 1, 1), expect=box.clone()),
+        Case(
+            "one box in a picture 100 wide and 50 high",
+            (box, 100, 50),
+            expect=torch.tensor([[0.1, 0.2, 0.2, 0.8]]),
+        ),
+        Case(
+            "integer boxes give float32",
+            (torch.tensor([[0, 4, 8, 8]]), 8, 16),
+            expect=torch.tensor([[0.0, 0.25, 1.0, 0.5]]),
+        ),
+        Case(
+            "float64 boxes stay float64",
+            (box.double(), 20, 40),
+            expect=torch.tensor([[0.5, 0.25, 1.0, 1.0]], dtype=torch.float64),
+        ),
+        Case("no boxes", (torch.zeros(0, 4), 100, 50), expect=torch.zeros(0, 4)),
+    ]
+
+
+@exercise("03.log_sum_exp")
+def _log_sum_exp():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(3, 4, generator=generator)
+    rows = torch.tensor([[-INF, -INF], [-INF, 0.0], [INF, 1.0]])
+    return [
+        Case("one value is itself", (torch.tensor([3.0]), 0), expect=torch.tensor(3.0)),
+        Case(
+            "two zeros: log 2",
+            (torch.zeros(2), 0),
+            expect=torch.tensor(2.0).log(),
+        ),
+        Case(
+            "large values do not overflow",
+            (torch.tensor([1000.0, 1000.0]), 0),
+            expect=torch.tensor([1000.0, 1000.0]).logsumexp(0),
+        ),
+        Case(
+            "nor do very negative ones vanish",
+            (torch.tensor([-1000.0, -1000.0]), 0),
+            expect=torch.tensor([-1000.0, -1000.0]).logsumexp(0),
+        ),
+        Case("along dim 0", (table, 0), expect=table.logsumexp(0)),
+        Case("along dim 1", (table, 1), expect=table.logsumexp(1)),
+        Case("along dim -1", (table, -1), expect=table.logsumexp(-1)),
+        Case(
+            "each row its own largest value",
+            (torch.tensor([[0.0, 0.0], [500.0, 500.0]]), 1),
+            expect=torch.tensor([[0.0, 0.0], [500.0, 500.0]]).logsumexp(1),
+        ),
+        Case("infinite values", (rows, 1), expect=torch.tensor([-INF, 0.0, INF])),
+        Case(
+            "float64 stays float64",
+            (table.double(), 0),
+            expect=table.double().logsumexp(0),
+        ),
+    ]
+
+
+@exercise("03.match")
+def _match():
+    chapter = torch.tensor([[0.75, 0.0], [0.0, 0.6522], [0.1739, 0.1290]])
+    return [
+        Case(
+            "one pair that fits", (torch.tensor([[0.8]]), 0.5), expect=torch.tensor([0])
+        ),
+        Case(
+            "one pair that does not",
+            (torch.tensor([[0.2]]), 0.5),
+            expect=torch.tensor([-1]),
+        ),
+        Case(
+            "exactly at the threshold: not below, so it counts",
+            (torch.tensor([[0.25, 0.5]]), 0.5),
+            expect=torch.tensor([1]),
+        ),
+        Case("the chapter's table", (chapter, 0.5), expect=torch.tensor([0, 1, -1])),
+        Case(
+            "one object may be matched twice",
+            (torch.tensor([[0.1, 0.6], [0.2, 0.9]]), 0.5),
+            expect=torch.tensor([1, 1]),
+        ),
+        Case(
+            "more objects than predictions",
+            (torch.tensor([[0.1, 0.2, 0.9, 0.3]]), 0.5),
+            expect=torch.tensor([2]),
+        ),
+        Case(
+            "no objects",
+            (torch.zeros(2, 0), 0.5),
+            expect=torch.tensor([-1, -1]),
+        ),
+        Case(
+            "no predictions",
+            (torch.zeros(0, 3), 0.5),
+            expect=torch.zeros(0, dtype=torch.int64),
+        ),
+        Case(
+            "neither",
+            (torch.zeros(0, 0), 0.5),
+            expect=torch.zeros(0, dtype=torch.int64),
+        ),
+    ]

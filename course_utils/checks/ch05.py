@@ -1,0 +1,329 @@
+"""Exercises of chapter 05, autograd."""
+
+import math
+
+import torch
+
+from course_utils.checks.core import Case, Wrong, exercise
+
+__all__: list[str] = []
+
+
+def _rand(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator, dtype=torch.float64) * 4 - 2
+
+
+def _near(got: float, wanted: float) -> bool:
+    return abs(got - wanted) <= 1e-6 * max(1.0, abs(wanted))
+
+
+# --- 1 ------------------------------------------------------------------------
+
+
+@exercise("05.predict")
+def predict() -> list[Case]:
+    def values(answer) -> list[float]:
+        if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+            raise Wrong(f"three numbers are wanted, in order; got {answer!r}")
+        try:
+            return [float(value) for value in answer]
+        except (TypeError, ValueError):
+            raise Wrong(f"three plain numbers are wanted; got {answer!r}") from None
+
+    def first(answer):
+        if not _near(values(answer)[0], 4):
+            raise Wrong("the slope of w * w at 2 is not what you gave: w is used twice")
+
+    def second(answer):
+        one, two, _ = values(answer)
+        if _near(two, 3):
+            raise Wrong("3 is the slope of 3 * w alone; was .grad reset in between?")
+        if not _near(two, one + 3):
+            raise Wrong("the second call adds the slope of 3 * w to what was there")
+
+    def third(answer):
+        _, two, three = values(answer)
+        if _near(three, 3):
+            raise Wrong("3 is the slope of w ** 3 alone; was .grad reset in between?")
+        if _near(three, two + 12):
+            raise Wrong("12 is the slope of w ** 3 at 2; what is w by then?")
+        if not _near(three, two + 3):
+            raise Wrong("the third call adds the slope of w ** 3 at the new w")
+
+    return [
+        Case("three numbers", test=values),
+        Case("the first", test=first),
+        Case("the second", test=second),
+        Case("the third", test=third),
+    ]
+
+
+# --- 2 ------------------------------------------------------------------------
+
+
+def _fit(x: torch.Tensor, targets: torch.Tensor, steps: int, lr: float):
+    a = torch.zeros((), dtype=x.dtype)
+    b = torch.zeros((), dtype=x.dtype)
+    for _ in range(steps):
+        error = a * x + b - targets
+        a, b = a - lr * 2 * (error * x).mean(), b - lr * 2 * error.mean()
+    return torch.stack([a, b])
+
+
+@exercise("05.fit_line")
+def fit_line() -> list[Case]:
+    x = torch.tensor([0.0, 1.0, 2.0])
+    targets = torch.tensor([1.0, 3.0, 5.0])
+    both = torch.stack([_rand(6), _rand(6, seed=1)], dim=1)
+
+    def case(says, *args, within=1e-4):
+        return Case(says, args=args, expect=_fit(*args), within=within)
+
+    def plain(answer):
+        got = answer(x, targets, 3, 0.1)
+        if not isinstance(got, torch.Tensor):
+            raise Wrong(f"a tensor was expected, not a {type(got).__name__}")
+        if got.requires_grad:
+            raise Wrong("the result still requires a gradient: detach it")
+
+    def quiet(answer):
+        with torch.enable_grad():  # restores the mode, whatever the answer does
+            answer(x, targets, 2, 0.1)
+            on = torch.is_grad_enabled()
+        if not on:
+            raise Wrong("recording is switched off after your function: use a block")
+
+    return [
+        case("no step at all", x, targets, 0, 0.1),
+        case("one step", x, targets, 1, 0.1),
+        case("two steps", x, targets, 2, 0.1),
+        case("fifty steps", x, targets, 50, 0.1),
+        case("float64, strided input", both[:, 0], both[:, 1], 20, 0.05),
+        Case("the result requires no gradient", test=plain),
+        Case("recording is left on", test=quiet),
+    ]
+
+
+# --- 3 ------------------------------------------------------------------------
+
+
+@exercise("05.length")
+def length() -> list[Case]:
+    def slope(x, says):
+        def test(answer):
+            leaf = x.detach().clone().requires_grad_()
+            result = answer(leaf)
+            if not isinstance(result, torch.Tensor) or not result.requires_grad:
+                raise Wrong("the result is cut off from the graph: no gradient")
+            (got,) = torch.autograd.grad(result.sum(), leaf)
+            norm = x.norm(dim=-1, keepdim=True)
+            wanted = torch.where(norm > 0, x / norm, torch.zeros_like(x))
+            if not torch.allclose(got, wanted, rtol=1e-6, atol=1e-9):
+                raise Wrong(
+                    f"input:    {x.tolist()}\n"
+                    f"gradient expected: {wanted.tolist()}\n"
+                    f"gradient got:      {got.tolist()}"
+                )
+
+        return Case(says, test=test)
+
+    three_four = torch.tensor([3.0, 4.0])
+    batch = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    tiny = torch.tensor([[3e-5, 4e-5]], dtype=torch.float64)
+    return [
+        Case("one vector", args=(three_four,), expect=torch.tensor(5.0)),
+        Case("two vectors", args=(batch,), expect=torch.tensor([5.0, 0.0])),
+        Case(
+            "no vectors",
+            args=(torch.zeros(0, 2),),
+            expect=torch.zeros(0),
+        ),
+        Case("tiny", args=(tiny,), expect=tiny.norm(dim=-1), within=1e-9),
+        slope(three_four, "the gradient of one vector"),
+        slope(torch.zeros(2), "the gradient at zero"),
+        slope(batch, "the gradient of a batch that holds a zero vector"),
+        slope(tiny, "the gradient of a tiny vector is exact"),
+        slope(_rand(2, 5, 3).transpose(0, 1), "three dimensions, transposed"),
+    ]
+
+
+# --- 4 ------------------------------------------------------------------------
+
+
+@exercise("05.jacobian")
+def jacobian() -> list[Case]:
+    def case(says, f, x, wanted):
+        def test(answer):
+            watched = x.detach().clone().requires_grad_()
+            watched.grad = torch.full_like(watched, 7.0)
+            got = answer(f, watched)
+            if got is None:
+                raise Wrong("None came back: does the function end with a return?")
+            if not isinstance(got, torch.Tensor):
+                raise Wrong(f"a tensor was expected, not a {type(got).__name__}")
+            if got.shape != wanted.shape:
+                raise Wrong(
+                    f"input: {x.tolist()}\n"
+                    f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}: "
+                    "the output's shape, then the input's"
+                )
+            if not torch.allclose(got.to(wanted.dtype), wanted, rtol=1e-5, atol=1e-7):
+                raise Wrong(
+                    f"input:    {x.tolist()}\n"
+                    f"expected: {wanted.tolist()}\n"
+                    f"got:      {got.tolist()}"
+                )
+            if not torch.equal(watched.grad, torch.full_like(x, 7.0)):
+                raise Wrong("the .grad of x was changed on the way")
+            if not torch.equal(watched.detach(), x):
+                raise Wrong("x was changed on the way")
+
+        return Case(says, test=test)
+
+    two = torch.tensor([2.0, 3.0])
+    square = _rand(2, 3).transpose(0, 1)  # (3, 2), not contiguous
+    return [
+        case("two in, two out", lambda x: 2 * x, two, 2 * torch.eye(2)),
+        case("a scalar output", lambda x: x.prod(), two, torch.tensor([3.0, 2.0])),
+        case(
+            "the rows are outputs, the columns inputs",
+            lambda x: torch.stack([x[0] * x[1], x[0] ** 2, 3 * x[1]]),
+            two,
+            torch.tensor([[3.0, 2.0], [4.0, 0.0], [0.0, 3.0]]),
+        ),
+        case(
+            "an output that does not depend on x",
+            lambda x: torch.ones(3),
+            two,
+            torch.zeros(3, 2),
+        ),
+        case(
+            "one output of two does not depend on x",
+            lambda x: torch.stack(
+                [x.sum(), torch.ones((), requires_grad=True) * 1], dim=0
+            ),
+            two,
+            torch.tensor([[1.0, 1.0], [0.0, 0.0]]),
+        ),
+        case("an empty output", lambda x: x[:0], two, torch.zeros(0, 2)),
+        case(
+            "a matrix to a matrix, not contiguous",
+            lambda x: x.mT @ x,
+            square,
+            torch.func.jacrev(lambda x: x.mT @ x)(square),
+        ),
+    ]
+
+
+# --- 5 ------------------------------------------------------------------------
+
+
+@exercise("05.sign_through")
+def sign_through() -> list[Case]:
+    def values(x, wanted, says):
+        def test(answer):
+            got = answer.apply(x)
+            if not isinstance(got, torch.Tensor):
+                raise Wrong(f"forward returned {got!r}: a tensor is wanted")
+            if got.dtype != x.dtype:
+                raise Wrong(f"dtype {got.dtype} instead of {x.dtype}")
+            if not torch.equal(got, wanted):
+                raise Wrong(
+                    f"input:    {x.tolist()}\n"
+                    f"expected: {wanted.tolist()}\n"
+                    f"got:      {got.tolist()}"
+                )
+
+        return Case(says, test=test)
+
+    def slopes(x, arriving, wanted, says):
+        def test(answer):
+            leaf = x.detach().clone().requires_grad_()
+            y = answer.apply(leaf)
+            (got,) = torch.autograd.grad(y, leaf, arriving, allow_unused=True)
+            if got is None:
+                raise Wrong("backward returned None: no slope arrives at x")
+            if not torch.equal(got, wanted):
+                raise Wrong(
+                    f"input:          {x.tolist()}\n"
+                    f"slopes arrived: {arriving.tolist()}\n"
+                    f"expected:       {wanted.tolist()}\n"
+                    f"got:            {got.tolist()}"
+                )
+
+        return Case(says, test=test)
+
+    x = torch.tensor([-2.0, -0.5, 0.0, 3.0])
+    tens = torch.full((4,), 10.0)
+    edge = torch.tensor([-1.0, 1.0, 1.5])
+    twos = torch.tensor([2.0, 3.0, 4.0])
+    wide = torch.tensor([[0.5, -3.0], [-0.25, 2.0]], dtype=torch.float64).T
+    return [
+        values(x, torch.tensor([-1.0, -1.0, 1.0, 1.0]), "the signs, 0 counts as +1"),
+        values(wide, torch.where(wide >= 0, 1.0, -1.0).double(), "float64 is kept"),
+        values(torch.zeros(0), torch.zeros(0), "an empty tensor"),
+        slopes(
+            x, tens, torch.tensor([0.0, 10.0, 10.0, 0.0]), "slopes pass inside only"
+        ),
+        slopes(edge, twos, torch.tensor([2.0, 3.0, 0.0]), "the borders are inside"),
+        slopes(
+            wide,
+            torch.ones_like(wide) * 5,
+            (wide.abs() <= 1).double() * 5,
+            "a transposed matrix",
+        ),
+    ]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
+@exercise("05.curvature")
+def curvature() -> list[Case]:
+    def case(says, f, x, v, wanted):
+        def test(answer):
+            watched = x.detach().clone()
+            got = answer(f, watched, v.clone())
+            if got is None:
+                raise Wrong("None came back: does the function end with a return?")
+            if not isinstance(got, torch.Tensor):
+                raise Wrong(f"a tensor was expected, not a {type(got).__name__}")
+            if got.shape != wanted.shape or not torch.allclose(
+                got.to(wanted.dtype), wanted, rtol=1e-5, atol=1e-7
+            ):
+                raise Wrong(
+                    f"input:    x={x.tolist()}, v={v.tolist()}\n"
+                    f"expected: {wanted.tolist()}\n"
+                    f"got:      {got.tolist()}"
+                )
+            if watched.requires_grad or watched.grad is not None:
+                raise Wrong("x was changed: it requires a gradient now")
+
+        return Case(says, test=test)
+
+    def bowl(x):
+        return (x**3).sum()
+
+    def coupled(x):
+        return (x.sin().sum() * x.prod()) ** 2
+
+    x, v = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 10.0])
+    three = _rand(3, seed=3)
+    direction = _rand(3, seed=4)
+    hessian = torch.func.jacrev(torch.func.jacrev(coupled))(three)
+    matrix, other = _rand(2, 3, seed=5).T, _rand(3, 2, seed=6)
+    return [
+        case("one element", bowl, x[:1], v[:1], torch.tensor([6.0])),
+        case("two elements", bowl, x, v, torch.tensor([6.0, 120.0])),
+        case("coupled elements", coupled, three, direction, hessian @ direction),
+        case("a matrix, not contiguous", bowl, matrix, other, 6 * matrix * other),
+        case("a linear function", lambda x: (2 * x).sum(), x, v, torch.zeros(2)),
+        case(
+            "a gradient that needs no x",
+            lambda x: x.sum() * math.pi,
+            x,
+            v,
+            torch.zeros(2),
+        ),
+    ]

@@ -1,0 +1,215 @@
+"""Chapter 3's exercises: solutions pass, stubs do not count, mistakes are refused."""
+
+import contextlib
+import io
+
+import pytest
+import torch
+
+from booktools import notebook
+from course_utils.checks import exercises, judge
+
+PATH = notebook.CHAPTERS / "03_tensors.ipynb"
+
+
+def answers(tag):
+    """Each exercise's answer, as the cells with this tag define it."""
+    cells = [c for c in notebook.read(PATH).cells if c.cell_type == "code"]
+    wanted = [c.source for c in cells if tag in c.metadata.get("tags", [])]
+    scope, found = {}, {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(cells[1].source, scope)  # the imports cell
+        for source in wanted:
+            body, _, call = source.rpartition("checks.check(")
+            exec(body, scope)
+            name, answer = call.rstrip(")").split(", ")
+            found[name.strip('"')] = scope[answer]
+    return found
+
+
+@pytest.fixture(scope="module")
+def stubs():
+    return answers("exercise")
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    return answers("solution")
+
+
+def test_every_exercise_has_stub_and_solution(stubs, solutions):
+    assert list(stubs) == list(solutions) == exercises("03")
+
+
+@pytest.mark.parametrize("name", exercises("03"))
+def test_solution_is_accepted_and_stub_is_unattempted(name, stubs, solutions):
+    assert judge(name, solutions[name]).status == "passed"
+    assert judge(name, stubs[name]).status == "unattempted"
+
+
+def number_of_elements(shape, dtype):
+    return torch.Size(shape).numel()
+
+
+def created(shape, dtype):
+    return torch.empty(shape, dtype=dtype).numel() * dtype.itemsize
+
+
+def no_scalars(shape, dtype):
+    total = 0
+    for size in shape:
+        total = (total or 1) * size
+    return total * dtype.itemsize
+
+
+def bytes_as_tensor(shape, dtype):
+    return torch.tensor(shape).prod() * dtype.itemsize
+
+
+def contrast_in_uint8(picture, factor):
+    return 128 + (factor * (picture - 128)).to(torch.uint8)
+
+
+def contrast_without_clamp(picture, factor):
+    return (128 + factor * (picture.float() - 128)).round().to(torch.int64).byte()
+
+
+def contrast_cut(picture, factor):
+    return (128 + factor * (picture.float() - 128)).clamp(0, 255).to(torch.uint8)
+
+
+def contrast_as_float(picture, factor):
+    return (128 + factor * (picture.float() - 128)).round().clamp(0, 255)
+
+
+def contrast_in_place(picture, factor):
+    values = (128 + factor * (picture.float() - 128)).round().clamp(0, 255)
+    return picture.copy_(values)
+
+
+def contrast_around_the_mean(picture, factor):
+    values = picture.float()
+    middle = values.mean()
+    return (middle + factor * (values - middle)).round().clamp(0, 255).to(torch.uint8)
+
+
+def scale_in_place(boxes, width, height):
+    boxes /= torch.tensor([width, height, width, height])
+    return boxes
+
+
+def scale_in_wrong_order(boxes, width, height):
+    return boxes / torch.tensor([width, width, height, height])
+
+
+def scale_to_float32(boxes, width, height):
+    return boxes.float() / torch.tensor([width, height, width, height])
+
+
+def scale_rounding_down(boxes, width, height):
+    return boxes // torch.tensor([width, height, width, height])
+
+
+def scale_height_first(boxes, width, height):
+    return boxes / torch.tensor([height, width, height, width])
+
+
+def overflowing(x, dim):
+    return x.exp().sum(dim=dim).log()
+
+
+def one_shift(x, dim):
+    return x.max() + (x - x.max()).exp().sum(dim=dim).log()
+
+
+def dimension_kept(x, dim):
+    return x.logsumexp(dim, keepdim=True)
+
+
+def nan_for_infinities(x, dim):
+    largest = x.amax(dim=dim, keepdim=True)
+    return largest.squeeze(dim) + (x - largest).exp().sum(dim=dim).log()
+
+
+def always_last(x, dim):
+    return x.logsumexp(-1)
+
+
+def match_ignoring_threshold(iou, threshold):
+    return iou.argmax(dim=1)
+
+
+def match_above(iou, threshold):
+    best, column = iou.max(dim=1)
+    return torch.where(best > threshold, column, -1)
+
+
+def match_of_columns(iou, threshold):
+    best, row = iou.max(dim=0)
+    return torch.where(best >= threshold, row, -1)
+
+
+def match_without_objects_fails(iou, threshold):
+    best, column = iou.max(dim=1)
+    return torch.where(best >= threshold, column, -1)
+
+
+def match_values(iou, threshold):
+    best = iou.max(dim=1).values
+    return torch.where(best >= threshold, best, -1.0)
+
+
+def match_to_list(iou, threshold):
+    return [int(r.argmax()) if r.max() >= threshold else -1 for r in iou]
+
+
+WRONG = [
+    ("03.count_bytes", number_of_elements, "expected: 24"),
+    ("03.count_bytes", created, "too large to create"),
+    ("03.count_bytes", no_scalars, "expected: 8"),
+    ("03.count_bytes", bytes_as_tensor, "an int was expected, not a Tensor"),
+    ("03.count_bytes", 24, "a function was expected"),
+    ("03.contrast", contrast_in_uint8, "too bright"),
+    ("03.contrast", contrast_without_clamp, "too bright"),
+    ("03.contrast", contrast_cut, "rounded to the nearest"),
+    ("03.contrast", contrast_as_float, "dtype torch.float32 instead of torch.uint8"),
+    ("03.contrast", contrast_in_place, "the input was changed"),
+    ("03.contrast", contrast_around_the_mean, "100 with factor 2"),
+    ("03.equation", "bchw,kc->bhw", "shape (1, 1, 1)"),
+    ("03.equation", "bchw,kc->bkwh", "two pictures, six classes"),
+    ("03.equation", "bchw,ck->bkhw", "got:      shape (1, 2, 1, 1)"),
+    ("03.equation", "bchw,kd->bkhw", "right shape, wrong values"),
+    ("03.equation", "bchw,kc->bkhx", "einsum refused it"),
+    ("03.equation", "bchw,kc", "needs an arrow"),
+    ("03.equation", "bchw->bkhw", "both operands"),
+    ("03.equation", 3, "a string was expected"),
+    ("03.scale_boxes", scale_in_place, "the input was changed"),
+    ("03.scale_boxes", scale_in_wrong_order, "100 wide and 50 high"),
+    ("03.scale_boxes", scale_height_first, "100 wide and 50 high"),
+    ("03.scale_boxes", scale_to_float32, "float64 boxes"),
+    ("03.scale_boxes", scale_rounding_down, "100 wide and 50 high"),
+    ("03.log_sum_exp", overflowing, "do not overflow"),
+    ("03.log_sum_exp", one_shift, "each row its own largest value"),
+    ("03.log_sum_exp", dimension_kept, "shape (1,) instead of ()"),
+    ("03.log_sum_exp", nan_for_infinities, "infinite values"),
+    ("03.log_sum_exp", always_last, "along dim 0"),
+    ("03.match", match_ignoring_threshold, "one pair that does not"),
+    ("03.match", match_above, "exactly at the threshold"),
+    ("03.match", match_of_columns, "exactly at the threshold"),
+    ("03.match", match_without_objects_fails, "no objects"),
+    ("03.match", match_values, "dtype torch.float32 instead of torch.int64"),
+    ("03.match", match_to_list, "a tensor was expected"),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong", "reason"), WRONG)
+def test_plausible_wrong_answer_is_refused_for_its_own_reason(name, wrong, reason):
+    verdict = judge(name, wrong)
+    assert verdict.status == "failed"
+    assert reason in verdict.text, verdict.text
+    assert "Traceback" not in verdict.text
+
+
+def test_every_exercise_meets_three_wrong_answers():
+    for name in exercises("03"):
+        assert sum(row[0] == name for row in WRONG) >= 3
