@@ -7,6 +7,7 @@
 - Every page would load the index of the whole book for a search box that leads to the
   search page anyway, and the files of two extensions that the book does not use. Their
   tags are taken out of every page but the search page.
+- The theme's style sheet keeps the rules that some page can use (:mod:`lean_css`).
 """
 
 import importlib.util
@@ -14,6 +15,7 @@ import re
 import shutil
 from pathlib import Path
 
+import lean_css
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 MATHJAX = "mathjax/tex-chtml.js"
 NEEDED = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 HEAVY = "scripts/fontawesome.js"
+STYLES = "styles/pydata-sphinx-theme.css"
 # Tags of live code cells, which the book does not offer.
 THEBE = re.compile(
     r"\s*<(?:script|link)[^>]*sphinx-thebe[^>]*>(?:</script>)?"
@@ -66,6 +69,13 @@ def finish(app, error) -> None:
         lighter = (THEBE if page.name == "search.html" else UNUSED).sub("", html)
         if lighter != html:
             page.write_text(lighter, encoding="utf-8")
+    used = [p for kind in ("*.html", "*.js") for p in Path(app.outdir).rglob(kind)]
+    known = lean_css.words(
+        p.read_text(encoding="utf-8") for p in used if "mathjax" not in p.parts
+    )
+    styles = static / STYLES
+    css = styles.read_text(encoding="utf-8")
+    styles.write_text(lean_css.purged(css, known), encoding="utf-8")
 
 
 def setup(app):

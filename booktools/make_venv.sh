@@ -23,4 +23,4 @@ fi
 
 echo "Setting up $folder with $("$found" --version) (about 5 GB, a few minutes) ..."
 "$found" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+PYTHONWARNINGS=ignore "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"

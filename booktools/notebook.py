@@ -1,4 +1,4 @@
-"""Read and write chapter notebooks: checked on the way in, diff-friendly on the way out."""
+"""Read and write chapter notebooks: checked when read, diff-friendly when written."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-__all__ = ["BadNotebook", "CHAPTERS", "ROOT", "read", "tidy", "write"]
+__all__ = ["BadNotebook", "CHAPTERS", "ROOT", "read", "text", "tidy", "write"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -18,6 +18,7 @@ CHAPTERS = ROOT / "chapters"
 PROMPTS = {
     "setup": ("Set-up for Google Colab", "Hide the set-up"),
     "solution": ("Show the solution", "Hide the solution"),
+    "drawing": ("Show how it is drawn", "Hide how it is drawn"),
 }
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -44,10 +45,12 @@ def read(path: Path) -> nbformat.NotebookNode:
     if not isinstance(data, dict) or "cells" not in data or "nbformat" not in data:
         raise BadNotebook(f"{path.name}: not a notebook (no cells or no format number)")
     version = (data["nbformat"], data.get("nbformat_minor", 0))
+    if not all(isinstance(part, int) for part in version):
+        raise BadNotebook(f"{path.name}: not a notebook (format number {version[0]!r})")
     if version > (4, 5):
         raise BadNotebook(
-            f"{path.name}: notebook format {version[0]}.{version[1]} is newer than 4.5, "
-            "the newest this project reads"
+            f"{path.name}: notebook format {version[0]}.{version[1]} is newer than "
+            "4.5, the newest this project reads"
         )
     try:
         notebook = nbformat.reads(text, as_version=4)
@@ -78,7 +81,8 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     seen: dict[str, int] = {}
     for cell in notebook.cells:
         cell.source = cell.source.rstrip()
-        digest = hashlib.sha1(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:8]
+        content = f"{cell.cell_type}:{cell.source}"
+        digest = hashlib.sha1(content.encode()).hexdigest()[:8]
         seen[digest] = seen.get(digest, 0) + 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         for key in ("execution", "collapsed", "scrolled", "ExecuteTime", "jupyter"):
@@ -125,15 +129,20 @@ def trimmed(output) -> list[str]:
     return [heading, *own[:1], f"{output.ename}: {output.evalue}"]
 
 
+def text(notebook: nbformat.NotebookNode) -> str:
+    """The notebook as its file holds it."""
+    written = nbformat.writes(notebook, version=nbformat.NO_CONVERT)
+    return written.rstrip("\n") + "\n"
+
+
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Store a notebook so that a crash midway leaves the old file whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = nbformat.writes(notebook, version=nbformat.NO_CONVERT)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text.rstrip("\n") + "\n")
+            file.write(text(notebook))
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

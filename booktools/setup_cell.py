@@ -2,7 +2,7 @@
 
 __all__ = ["setup_cell"]
 
-TEMPLATE = '''\
+TEMPLATE = """\
 #@title Set-up: only Google Colab needs this { display-mode: "form" }
 import os
 import subprocess
@@ -27,7 +27,7 @@ else:
     os.chdir(os.path.join(home, "chapters"))
     from course_utils import colab
 
-    colab.install_missing(home)'''
+    colab.install_missing(home)"""
 
 
 def setup_cell(url: str = "") -> str:

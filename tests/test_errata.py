@@ -38,7 +38,7 @@ def slugs(text):
     }
 
 
-def tests_for_errata():
+def proven_by_tests():
     found = {}
     for path in sorted(Path(__file__).parent.glob("test_errata_ch*.py")):
         for number in re.findall(r"def test_E_(\d{3})\b", path.read_text()):
@@ -75,7 +75,7 @@ def test_links_lead_to_headings():
 
 def test_ledger_and_tests_name_the_same_errata():
     in_ledger = {row[0]: t for row in ledger() for t in TEST.findall(row[3])}
-    assert in_ledger == tests_for_errata()
+    assert in_ledger == proven_by_tests()
 
 
 @pytest.mark.skipif(not NOTES.is_dir(), reason="the study notes are not here")

@@ -1,0 +1,281 @@
+"""The exercises of chapter 5: the solution passes, the stub and mistakes do not."""
+
+import pytest
+import torch
+
+from booktools import notebook
+from course_utils import checks
+
+CHAPTER = notebook.CHAPTERS / "05_autograd.ipynb"
+
+
+def answers(tag: str) -> dict:
+    """The exercise's name to the answer in the chapter's cells of one kind."""
+    book = notebook.read(CHAPTER)
+    code = [c for c in book.cells if c.cell_type == "code"]
+    imports = next(c for c in code if "runtime.setup()" in c.source)
+    found = {}
+    for cell in code:
+        if tag not in cell.metadata.get("tags", []):
+            continue
+        namespace = {}
+        exec(imports.source.replace("runtime.setup()", ""), namespace)
+        *body, last = cell.source.rstrip().splitlines()
+        exec("\n".join(body), namespace)  # all but the check itself
+        _, exercise, rest = last.split('"')
+        found[exercise] = namespace[rest.strip(" ,)")]
+    return found
+
+
+STUBS, SOLUTIONS = answers("exercise"), answers("solution")
+
+
+def test_every_exercise_is_in_the_chapter_and_solved():
+    assert list(STUBS) == list(SOLUTIONS) == checks.exercises("05")
+
+
+@pytest.mark.parametrize("name", checks.exercises("05"))
+def test_stub_is_unattempted_and_solution_passes(name):
+    assert checks.judge(name, STUBS[name]).status == "unattempted"
+    verdict = checks.judge(name, SOLUTIONS[name])
+    assert verdict.status == "passed", verdict.text
+
+
+# Wrong answers, each with words of the verdict that must stop it.
+
+
+def fit_accumulates(x, targets, steps, lr):
+    line = torch.zeros(2, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        ((line[0] * x + line[1] - targets) ** 2).mean().backward()
+        with torch.no_grad():
+            line -= lr * line.grad
+    return line.detach()
+
+
+def fit_watched(x, targets, steps, lr):
+    return SOLUTIONS["05.fit_line"](x, targets, steps, lr).requires_grad_()
+
+
+def fit_rebinds(x, targets, steps, lr):
+    line = torch.zeros(2, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        line.grad = None
+        ((line[0] * x + line[1] - targets) ** 2).mean().backward()
+        line = line - lr * line.grad
+    return line.detach()
+
+
+def fit_sums(x, targets, steps, lr):
+    line = torch.zeros(2, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = ((line[0] * x + line[1] - targets) ** 2).sum()
+        (gradient,) = torch.autograd.grad(loss, line)
+        with torch.no_grad():
+            line -= lr * gradient
+    return line.detach()
+
+
+def fit_float32(x, targets, steps, lr):
+    return SOLUTIONS["05.fit_line"](x.float(), targets.float(), steps, lr)
+
+
+def fit_switches_off(x, targets, steps, lr):
+    torch.set_grad_enabled(True)
+    result = SOLUTIONS["05.fit_line"](x, targets, steps, lr)
+    torch.set_grad_enabled(False)
+    return result
+
+
+def fit_forgets(x, targets, steps, lr):
+    SOLUTIONS["05.fit_line"](x, targets, steps, lr)
+
+
+def length_plain(x):
+    return x.square().sum(-1).sqrt()
+
+
+def length_one_where(x):
+    squares = x.square().sum(-1)
+    return torch.where(squares > 0, squares.sqrt(), torch.zeros_like(squares))
+
+
+def length_epsilon(x):
+    return (x.square().sum(-1) + 1e-12).sqrt()
+
+
+def length_of_all(x):
+    return x.square().sum().sqrt()
+
+
+def length_detached(x):
+    return x.detach().norm(dim=-1)
+
+
+def jacobian_transposed(f, x):
+    return SOLUTIONS["05.jacobian"](f, x).mT
+
+
+def jacobian_of_sum(f, x):
+    x = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(f(x).sum(), x)[0]
+
+
+def jacobian_backward(f, x):
+    y, rows = f(x), []
+    for element in y.flatten():
+        x.grad = None
+        element.backward(retain_graph=True)
+        rows.append(x.grad)
+    return torch.stack(rows).reshape(y.shape + x.shape)
+
+
+def jacobian_accumulates(f, x):
+    x = x.detach().clone().requires_grad_()
+    y, rows = f(x), []
+    for element in y.flatten():
+        element.backward(retain_graph=True)
+        rows.append(x.grad.clone())
+    return torch.stack(rows).reshape(y.shape + x.shape)
+
+
+def jacobian_no_constant(f, x):
+    x = x.detach().clone().requires_grad_()
+    y = f(x)
+    rows = [torch.autograd.grad(e, x, retain_graph=True)[0] for e in y.flatten()]
+    return torch.stack(rows).reshape(y.shape + x.shape)
+
+
+def jacobian_walks_once(f, x):
+    x = x.detach().clone().requires_grad_()
+    y = f(x)
+    rows = [torch.autograd.grad(e, x)[0] for e in y.flatten()]
+    return torch.stack(rows).reshape(y.shape + x.shape)
+
+
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.where(x >= 0, torch.ones_like(x), -torch.ones_like(x))
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * (ctx.saved_tensors[0].abs() <= 1)
+
+
+class SignOfZero(Sign):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sign()
+
+
+class SignFloat32(Sign):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.where(x >= 0, 1.0, -1.0)
+
+
+class SignEverywhere(Sign):
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output
+
+
+class SignOpen(Sign):
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * (ctx.saved_tensors[0].abs() < 1)
+
+
+class SignIgnores(Sign):
+    @staticmethod
+    def backward(ctx, grad_output):
+        return (ctx.saved_tensors[0].abs() <= 1).to(grad_output.dtype)
+
+
+class SignNothing(Sign):
+    @staticmethod
+    def backward(ctx, grad_output):
+        return None
+
+
+def curvature_first_order(f, x, v):
+    x = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(f(x), x)[0] * v
+
+
+def curvature_without_graph(f, x, v):
+    x = x.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(x), x)
+    return torch.autograd.grad((gradient * v).sum(), x)[0]
+
+
+def curvature_diagonal(f, x, v):
+    x = x.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.autograd.grad(gradient.sum(), x)[0] * v
+
+
+def curvature_not_linear(f, x, v):
+    x = x.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.autograd.grad((gradient * v).sum(), x)[0]
+
+
+def curvature_marks_x(f, x, v):
+    result = SOLUTIONS["05.curvature"](f, x, v)
+    x.requires_grad_()
+    return result
+
+
+WRONG = [
+    ("05.predict", (4.0, 3.0, 3.0), "3 is the slope of 3 * w alone"),
+    ("05.predict", (2.0, 5.0, 8.0), "w is used twice"),
+    ("05.predict", (4.0, 7.0, 19.0), "12 is the slope of w ** 3 at 2"),
+    ("05.predict", (4.0, 7.0, 3.0), "was .grad reset"),
+    ("05.predict", (4.0, 7.0), "three numbers are wanted"),
+    ("05.predict", None, "three numbers are wanted"),
+    ("05.fit_line", fit_accumulates, "not yet: two steps"),
+    ("05.fit_line", fit_watched, "requires a gradient"),
+    ("05.fit_line", fit_rebinds, "not yet: two steps"),
+    ("05.fit_line", fit_sums, "not yet: one step"),
+    ("05.fit_line", fit_float32, "dtype torch.float32"),
+    ("05.fit_line", fit_switches_off, "recording is switched off"),
+    ("05.fit_line", fit_forgets, "does the function end with a return?"),
+    ("05.length", length_plain, "not yet: the gradient at zero"),
+    ("05.length", length_one_where, "not yet: the gradient at zero"),
+    ("05.length", length_epsilon, "not yet: "),
+    ("05.length", length_of_all, "not yet: two vectors"),
+    ("05.length", length_detached, "cut off from the graph"),
+    ("05.jacobian", jacobian_transposed, "not yet: "),
+    ("05.jacobian", jacobian_of_sum, "shape (2,) instead of (2, 2)"),
+    ("05.jacobian", jacobian_backward, ".grad of x was changed"),
+    ("05.jacobian", jacobian_accumulates, "not yet: two in, two out"),
+    ("05.jacobian", jacobian_no_constant, "that does not depend on x"),
+    ("05.jacobian", jacobian_walks_once, "a second time"),
+    ("05.sign_through", SignOfZero, "0 counts as +1"),
+    ("05.sign_through", SignFloat32, "dtype torch.float32"),
+    ("05.sign_through", SignEverywhere, "slopes pass inside only"),
+    ("05.sign_through", SignOpen, "the borders are inside"),
+    ("05.sign_through", SignIgnores, "slopes pass inside only"),
+    ("05.sign_through", SignNothing, "no slope arrives"),
+    ("05.curvature", curvature_first_order, "not yet: one element"),
+    ("05.curvature", curvature_without_graph, "does not require grad"),
+    ("05.curvature", curvature_diagonal, "not yet: coupled elements"),
+    ("05.curvature", curvature_not_linear, "not yet: a linear function"),
+    ("05.curvature", curvature_marks_x, "x was changed"),
+]
+
+
+@pytest.mark.parametrize("name, answer, words", WRONG)
+def test_wrong_answers_are_refused_for_their_own_reason(name, answer, words):
+    try:
+        verdict = checks.judge(name, answer)
+    finally:
+        torch.set_grad_enabled(True)
+    assert verdict.status == "failed"
+    assert words in verdict.text, verdict.text
+    assert "Traceback" not in verdict.text

@@ -1,0 +1,67 @@
+"""The chapters keep to the rules of CONTRIBUTING.md (nothing is executed here).
+
+The notebooks themselves are run and compared by booktools/nbval_plugin.py.
+"""
+
+import functools
+from pathlib import Path
+
+import pytest
+import yaml
+
+from booktools import notebook, structure
+from booktools.repository import address
+
+CHAPTERS = sorted(notebook.CHAPTERS.glob("*.ipynb"))
+TEMPLATE = notebook.ROOT / "template" / "NN_template.ipynb"
+LARGER = {"06": 2.5, "07": 2.5}  # megabytes
+
+
+def listed() -> list[str]:
+    """The chapters in _toc.yml."""
+    toc = yaml.safe_load((notebook.ROOT / "_toc.yml").read_text())
+    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    return [Path(f).stem for f in files if f.startswith("chapters/")]
+
+
+@functools.cache
+def chapter(path: Path):
+    return notebook.read(path)
+
+
+def report(problems: list[str], title: str) -> None:
+    if problems:
+        pytest.fail("\n  ".join([f"{title}:", *problems]), pytrace=False)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_outputs_can_be_compared(path):
+    report(structure.comparable(chapter(path)), path.name)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_anatomy(path):
+    limits = structure.Limits(megabytes=LARGER.get(path.name[:2], 1.5))
+    report(structure.anatomy(chapter(path), path, address(), limits), path.name)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_stored_form(path):
+    """Stored as `make run` stores it: no timings, no volatile metadata."""
+    tidied = notebook.tidy(notebook.read(path))
+    same = notebook.text(tidied) == path.read_text(encoding="utf-8")
+    assert same, f"store it again: make run CHAPTER={path.stem}"
+
+
+def test_book():
+    chapters = {path.stem: chapter(path) for path in CHAPTERS}
+    glossary = (notebook.ROOT / "glossary.md").read_text()
+    report(structure.book(chapters, listed(), glossary), "the book")
+
+
+def test_template():
+    book = notebook.read(TEMPLATE)
+    small = structure.Limits(cells=(8, 60), figures=1, exercises=1)
+    problems = structure.comparable(book)
+    problems += structure.anatomy(book, TEMPLATE, address(), small)
+    report(problems, TEMPLATE.name)
