@@ -10,8 +10,8 @@ exponent; its *decimals* are the digits after the point, before any exponent.
    same form (as many decimals, an exponent on both or on neither).
 4. A cell's own tolerance replaces 1e-5, holds for floats of any length and form, and
    means an exact match where it is 0.
-5. Blanks beside a number do not matter (columns shift with a sign or a digit), nor do
-   line breaks inside brackets beside a number, a comma or a bracket.
+5. The number of blanks beside a number does not matter (columns shift with a sign or a
+   digit), nor do line breaks inside brackets beside a number, a comma or a bracket.
 6. The device in a tensor's text does not matter: ``device='cuda:0'`` is the CPU's text.
 
 By rule 3 a change in the second-to-last digit would pass for a float with four or more
@@ -49,7 +49,9 @@ NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-FLOAT = re.compile(r"[-+]?(?P<whole>\d*)(?:\.(?P<decimals>\d*))?(?:[eE](?P<exp>.*))?")
+FLOAT = re.compile(
+    r"[-+]?(?P<whole>\d*)(?:\.(?P<decimals>\d*))?(?:[eE](?P<exp>[-+]?\d+))?"
+)
 PIECE = re.compile(rf"(?P<number>{NUMBER.pattern})|\w+|\n|[^\S\n]+|.", re.VERBOSE)
 
 OPENING, CLOSING = "([{", ")]}"
@@ -124,21 +126,21 @@ def tokens(text: str) -> list[str]:
             depth += 1
         elif piece in CLOSING:
             depth = max(0, depth - 1)
-        if not piece.isspace() or _matters(pieces, i, depth):
-            kept.append(piece)
-    return kept
+        kept.append(_white(pieces, i, depth) if piece.isspace() else piece)
+    return [piece for piece in kept if piece]
 
 
-def _matters(pieces: list[tuple[str, bool]], i: int, depth: int) -> bool:
-    """Whether the white space at ``i`` is part of the text (rule 5)."""
-    before = _neighbor(pieces, i, -1, depth)
-    after = _neighbor(pieces, i, +1, depth)
-    beside = [before, after]
+def _white(pieces: list[tuple[str, bool]], i: int, depth: int) -> str:
+    """The part of the white space at ``i`` that matters (rule 5); empty if none."""
+    beside = [_neighbor(pieces, i, step, depth) for step in (-1, +1)]
     if any(number for _, number in beside):
-        return pieces[i][0] == "\n" and depth == 0
-    if depth > 0:
-        return not any(piece in OPENING + CLOSING + "," for piece, _ in beside)
-    return True
+        if pieces[i][0] == "\n" and depth == 0:
+            return "\n"
+        word = any(not number and piece[-1].isalnum() for piece, number in beside)
+        return " " if word and depth == 0 else ""
+    if depth > 0 and any(piece in OPENING + CLOSING + "," for piece, _ in beside):
+        return ""
+    return pieces[i][0]
 
 
 def _neighbor(pieces, i: int, step: int, depth: int) -> tuple[str, bool]:

@@ -82,8 +82,14 @@ def pages(html):
     return {name: Page(html / "chapters" / f"{name}.html") for name in CHAPTERS}
 
 
+def all_pages(html):
+    """Every page of the book; the theme leaves templates of its own in _static."""
+    return [p for p in html.rglob("*.html") if "_static" not in p.parts]
+
+
 def test_every_loaded_file_is_there_and_local(html):
-    for path in html.rglob("*.html"):
+    assert len(all_pages(html)) > len(CHAPTERS)
+    for path in all_pages(html):
         page = Page(path)
         remote = [s for s in page.loads if re.match(r"(https?:)?//", s)]
         assert not remote, f"{path.name} loads from elsewhere: {remote}"
@@ -92,7 +98,7 @@ def test_every_loaded_file_is_there_and_local(html):
 
 
 def test_weight(html, pages):
-    """At most 1 MB besides the page's own pictures and math (all icon fonts counted)."""
+    """At most 1 MB besides the page's own pictures and math, icon fonts counted."""
     for name, page in pages.items():
         files = [f for f in page.files() if "mathjax" not in f.parts]
         files = [f for f in files if "_images" not in f.parts]
@@ -113,7 +119,7 @@ def test_math_is_served_by_the_book(html, pages):
 
 
 def test_every_picture_has_an_alternative_text(html):
-    for path in html.rglob("*.html"):
+    for path in all_pages(html):
         for image in Page(path).images:
             if "logo" in image.get("class", "") or "logo" in image["src"]:
                 continue  # the theme's own: alternative text from the title
