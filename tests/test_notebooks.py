@@ -4,6 +4,7 @@ The notebooks themselves are run and compared by booktools/nbval_plugin.py.
 """
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from booktools import notebook, structure
 from booktools.repository import address
+from booktools.text_compare import same_text
 
 CHAPTERS = sorted(notebook.CHAPTERS.glob("*.ipynb"))
 TEMPLATE = notebook.ROOT / "template" / "NN_template.ipynb"
@@ -37,6 +39,28 @@ def report(problems: list[str], title: str) -> None:
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_outputs_can_be_compared(path):
     report(structure.comparable(chapter(path)), path.name)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_printed_digit_counts(path):
+    """Change any digit on the page, and the comparison with the page notices.
+
+    But for cells with a tolerance of their own, and the last digit of a float with four
+    or more decimals.
+    """
+    missed = []
+    for number, cell in enumerate(structure.code_cells(chapter(path)), 1):
+        texts = [] if "tolerance" in cell.metadata else structure.compared(cell)
+        for text in texts:
+            for digit in re.finditer(r"\d", text):
+                before, after = text[: digit.start()], text[digit.end() :]
+                new = before + str((int(digit[0]) + 5) % 10) + after
+                last = re.search(r"\.\d{3,}$", before) and not re.match(r"\d", after)
+                if not last and same_text(text, new):
+                    missed.append(
+                        f"cell {number}: {before[-20:]}[{digit[0]}]{after[:20]}"
+                    )
+    report(missed, path.name)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
