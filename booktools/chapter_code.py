@@ -6,6 +6,7 @@ each exercise's stub and solution.
 """
 
 import ast
+import symtable
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -39,8 +40,16 @@ def _bound(node: ast.stmt) -> set[str]:
 
 
 def _read(node: ast.stmt) -> set[str]:
-    """The names that a statement mentions."""
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    """The chapter's names that a statement mentions; a function's own ones are not."""
+    tables = [symtable.symtable(ast.unparse(node), "<statement>", "exec")]
+    found = set()
+    for table in tables:  # grows while we walk
+        tables += table.get_children()
+        top = table.get_type() == "module"
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (top or symbol.is_global()):
+                found.add(symbol.get_name())
+    return found
 
 
 def definitions(chapter: str, *names: str) -> SimpleNamespace:

@@ -104,6 +104,10 @@ def length_epsilon(x):
     return (x.square().sum(-1) + 1e-12).sqrt()
 
 
+def length_clamped(x):
+    return x.square().sum(-1).clamp(min=1e-12).sqrt()
+
+
 def length_of_all(x):
     return x.square().sum().sqrt()
 
@@ -178,6 +182,14 @@ class SignFloat32(Sign):
         return torch.where(x >= 0, 1.0, -1.0)
 
 
+class SignInPlace(Sign):
+    @staticmethod
+    def forward(ctx, x):
+        x[x >= 0], x[x < 0] = 1, -1
+        ctx.save_for_backward(x)
+        return x
+
+
 class SignEverywhere(Sign):
     @staticmethod
     def backward(ctx, grad_output):
@@ -247,7 +259,8 @@ WRONG = [
     ("05.fit_line", fit_forgets, "does the function end with a return?"),
     ("05.length", length_plain, "not yet: the gradient at zero"),
     ("05.length", length_one_where, "not yet: the gradient at zero"),
-    ("05.length", length_epsilon, "not yet: "),
+    ("05.length", length_epsilon, "not yet: two vectors"),
+    ("05.length", length_clamped, "not yet: two vectors"),
     ("05.length", length_of_all, "not yet: two vectors"),
     ("05.length", length_detached, "cut off from the graph"),
     ("05.jacobian", jacobian_transposed, "not yet: "),
@@ -258,6 +271,7 @@ WRONG = [
     ("05.jacobian", jacobian_walks_once, "a second time"),
     ("05.sign_through", SignOfZero, "0 counts as +1"),
     ("05.sign_through", SignFloat32, "dtype torch.float32"),
+    ("05.sign_through", SignInPlace, "wrote into its input"),
     ("05.sign_through", SignEverywhere, "slopes pass inside only"),
     ("05.sign_through", SignOpen, "the borders are inside"),
     ("05.sign_through", SignIgnores, "slopes pass inside only"),

@@ -130,16 +130,21 @@ def length() -> list[Case]:
 
     three_four = torch.tensor([3.0, 4.0])
     batch = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-    tiny = torch.tensor([[3e-5, 4e-5]], dtype=torch.float64)
+    tiny = torch.tensor([[3e-9, 4e-9]], dtype=torch.float64)
     return [
         Case("one vector", args=(three_four,), expect=torch.tensor(5.0)),
-        Case("two vectors", args=(batch,), expect=torch.tensor([5.0, 0.0])),
+        Case(
+            "two vectors, of which one is zero",
+            args=(batch,),
+            expect=torch.tensor([5.0, 0.0]),
+            within=0,
+        ),
         Case(
             "no vectors",
             args=(torch.zeros(0, 2),),
             expect=torch.zeros(0),
         ),
-        Case("tiny", args=(tiny,), expect=tiny.norm(dim=-1), within=1e-9),
+        Case("a tiny vector", args=(tiny,), expect=tiny.norm(dim=-1), within=1e-9),
         slope(three_four, "the gradient of one vector"),
         slope(torch.zeros(2), "the gradient at zero"),
         slope(batch, "the gradient of a batch that holds a zero vector"),
@@ -223,7 +228,8 @@ def jacobian() -> list[Case]:
 def sign_through() -> list[Case]:
     def values(x, wanted, says):
         def test(answer):
-            got = answer.apply(x)
+            given = x.clone()
+            got = answer.apply(given)
             if not isinstance(got, torch.Tensor):
                 raise Wrong(f"forward returned {got!r}: a tensor is wanted")
             if got.dtype != x.dtype:
@@ -234,6 +240,8 @@ def sign_through() -> list[Case]:
                     f"expected: {wanted.tolist()}\n"
                     f"got:      {got.tolist()}"
                 )
+            if not torch.equal(given, x):
+                raise Wrong("forward wrote into its input x")
 
         return Case(says, test=test)
 
