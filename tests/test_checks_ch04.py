@@ -95,6 +95,16 @@ def expand_multiples(shape, strides, target):
     return (0,) * new + tuple(st if s == t else 0 for s, st, t in kept)
 
 
+def expand_like_broadcasting(shape, strides, target):
+    new = len(target) - len(shape)
+    if new < 0:
+        raise ValueError("no")
+    pairs = list(zip(shape, strides, target[new:], strict=True))
+    if any(size != wanted and 1 not in (size, wanted) for size, _, wanted in pairs):
+        raise ValueError("no")
+    return (0,) * new + tuple(st if s == t else 0 for s, st, t in pairs)
+
+
 def expand_recomputed(shape, strides, target):
     torch.empty(shape).expand(target) if len(target) >= len(shape) else 1 / 0
     return tuple(torch.empty(shape).expand(target).stride())
@@ -251,6 +261,7 @@ WRONG = [
     ("04.expand_strides", expand_left_aligned, "a new dimension on the left"),
     ("04.expand_strides", expand_never_raises, "3 does not fit 4"),
     ("04.expand_strides", expand_multiples, "3 does not fit 6"),
+    ("04.expand_strides", expand_like_broadcasting, "3 does not shrink to 1"),
     ("04.expand_strides", expand_recomputed, "strides of a transpose are kept"),
     ("04.side_by_side", wide_reshape, "two gray pictures of 2 by 2"),
     ("04.side_by_side", wide_interleaved, "two gray pictures of 2 by 2"),

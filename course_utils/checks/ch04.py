@@ -39,6 +39,7 @@ def expand_strides() -> list[Case]:
         Case("a size of 1 grows to 0", ((3, 1), (1, 1), (3, 0)), expect=(1, 0)),
         Case("3 does not fit 4", ((3,), (1,), (4,)), expect=ValueError),
         Case("3 does not fit 6", ((3,), (1,), (6,)), expect=ValueError),
+        Case("3 does not shrink to 1", ((3,), (1,), (1,)), expect=ValueError),
         Case("fewer dimensions", ((1, 3), (3, 1), (3,)), expect=ValueError),
     ]
 
