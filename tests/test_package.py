@@ -23,7 +23,7 @@ MODULES = sorted(
 # Side effects of the libraries themselves come first and do not count.
 IMPORT = """
 import os, random, sys, warnings
-import matplotlib, matplotlib.pyplot, numpy, torch
+import matplotlib, matplotlib.pyplot, numpy, torch, torchvision
 
 def state():
     return {
