@@ -6,6 +6,8 @@ each exercise's stub and solution.
 """
 
 import ast
+import contextlib
+import io
 import symtable
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 
 from booktools import notebook
 
-__all__ = ["Exercise", "definitions", "exercises"]
+__all__ = ["Exercise", "answers", "definitions", "exercises"]
 
 
 @cache
@@ -168,3 +170,16 @@ def exercises(chapter: str) -> dict[str, Exercise]:
             raise LookupError(f"{chapter}: {found[0]} has no solution")
         result[found[0]] = Exercise(found[0], source, by_name[found[0]], chapter)
     return result
+
+
+def answers(chapter: str) -> tuple[dict, dict]:
+    """What the stubs and what the solutions of a chapter hand to their checks.
+
+    Returns:
+        Two dictionaries by the exercise's name: stubs, solutions.
+    """
+    found = exercises(chapter)
+    with contextlib.redirect_stdout(io.StringIO()):
+        stubs = {name: e.answer(e.stub) for name, e in found.items()}
+        solutions = {name: e.answer(e.solution) for name, e in found.items()}
+    return stubs, solutions

@@ -15,6 +15,11 @@ import pytest
 
 from booktools import notebook, render, repository
 
+pytestmark = pytest.mark.skipif(
+    not Path(render.command()[0]).is_file(),
+    reason="jupyter-book is not installed in this environment",
+)
+
 LIMIT = 1_000_000  # bytes of a chapter page besides its own pictures and math
 CHAPTERS = sorted(p.stem for p in notebook.CHAPTERS.glob("*.ipynb"))
 

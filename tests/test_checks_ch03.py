@@ -1,50 +1,22 @@
 """Chapter 3's exercises: solutions pass, stubs do not count, mistakes are refused."""
 
-import contextlib
-import io
-
 import pytest
 import torch
 
-from booktools import notebook
+from booktools.chapter_code import answers
 from course_utils.checks import exercises, judge
 
-PATH = notebook.CHAPTERS / "03_tensors.ipynb"
+STUBS, SOLUTIONS = answers("03_tensors")
 
 
-def answers(tag):
-    """Each exercise's answer, as the cells with this tag define it."""
-    cells = [c for c in notebook.read(PATH).cells if c.cell_type == "code"]
-    wanted = [c.source for c in cells if tag in c.metadata.get("tags", [])]
-    scope, found = {}, {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(cells[1].source, scope)  # the imports cell
-        for source in wanted:
-            body, _, call = source.rpartition("checks.check(")
-            exec(body, scope)
-            name, answer = call.rstrip(")").split(", ")
-            found[name.strip('"')] = scope[answer]
-    return found
-
-
-@pytest.fixture(scope="module")
-def stubs():
-    return answers("exercise")
-
-
-@pytest.fixture(scope="module")
-def solutions():
-    return answers("solution")
-
-
-def test_every_exercise_has_stub_and_solution(stubs, solutions):
-    assert list(stubs) == list(solutions) == exercises("03")
+def test_every_exercise_has_stub_and_solution():
+    assert list(STUBS) == list(SOLUTIONS) == exercises("03")
 
 
 @pytest.mark.parametrize("name", exercises("03"))
-def test_solution_is_accepted_and_stub_is_unattempted(name, stubs, solutions):
-    assert judge(name, solutions[name]).status == "passed"
-    assert judge(name, stubs[name]).status == "unattempted"
+def test_solution_is_accepted_and_stub_is_unattempted(name):
+    assert judge(name, SOLUTIONS[name]).status == "passed"
+    assert judge(name, STUBS[name]).status == "unattempted"
 
 
 def number_of_elements(shape, dtype):

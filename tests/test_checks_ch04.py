@@ -6,31 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from booktools import notebook
+from booktools.chapter_code import answers
 from course_utils import checks
 
-CHAPTER = notebook.CHAPTERS / "04_shapes_and_memory.ipynb"
-
-
-def answers(tag: str) -> dict:
-    """The exercise's name to the function in the chapter's cells of one kind."""
-    book = notebook.read(CHAPTER)
-    code = [c for c in book.cells if c.cell_type == "code"]
-    imports = next(c for c in code if "runtime.setup()" in c.source)
-    names = {}
-    for cell in code:
-        if tag not in cell.metadata.get("tags", []):
-            continue
-        namespace = {}
-        exec(imports.source.replace("runtime.setup()", ""), namespace)
-        lines = cell.source.rstrip().splitlines()
-        exec("\n".join(lines[:-1]), namespace)  # all but the check itself
-        exercise = lines[-1].split('"')[1]
-        names[exercise] = namespace[exercise[3:]]
-    return names
-
-
-STUBS, SOLUTIONS = answers("exercise"), answers("solution")
+STUBS, SOLUTIONS = answers("04_shapes_and_memory")
 
 
 def test_every_exercise_is_in_the_chapter_and_solved():

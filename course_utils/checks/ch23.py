@@ -1,0 +1,191 @@
+"""Exercises of chapter 23, IoU and non-maximum suppression."""
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torchvision import ops
+
+from course_utils import boxes as course_boxes
+from course_utils.checks.core import Case, Wrong, exercise
+
+__all__: list[str] = []
+
+EMPTY = torch.zeros(0, 4)
+
+
+def _boxes(n: int, seed: int, dtype=torch.float32) -> torch.Tensor:
+    """Boxes with whole coordinates, so that IoU is the same however it is computed."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.randint(20, (n, 2), generator=generator)
+    size = torch.randint(1, 20, (n, 2), generator=generator)
+    return torch.cat([corner, corner + size], dim=1).to(dtype)
+
+
+def _scores(n: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + 100)
+    return torch.randint(4, (n,), generator=generator) / 4
+
+
+# --- 1 ------------------------------------------------------------------------
+
+
+@exercise("23.voc_to_coco")
+def voc_to_coco() -> list[Case]:
+    def case(says, boxes):
+        corner, size = boxes[:, :2] - 1, boxes[:, 2:] - boxes[:, :2] + 1
+        return Case(says, args=(boxes,), expect=torch.cat([corner, size], 1), within=0)
+
+    return [
+        case("one pixel in the corner", torch.tensor([[1.0, 1, 1, 1]])),
+        case("one box", torch.tensor([[3.0, 2, 6, 4]])),
+        case("no boxes", EMPTY),
+        case("integers", torch.tensor([[1, 1, 1, 1], [5, 6, 9, 12]])),
+        case("many", _boxes(9, 0, torch.float64) + 1),
+    ]
+
+
+# --- 2 ------------------------------------------------------------------------
+
+
+class _Largest(TorchFunctionMode):
+    """Notes the number of elements of the largest tensor made inside."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.count = max(self.count, result.numel())
+        return result
+
+
+@exercise("23.paired_iou")
+def paired_iou() -> list[Case]:
+    def case(says, a, b):
+        expect = course_boxes.box_iou(a, b).diagonal().clone()
+        return Case(says, args=(a, b), expect=expect)
+
+    point = torch.tensor([[5.0, 5, 5, 5]])
+    row = torch.tensor([[0.0, 0, 2, 2]])
+
+    def slope(answer):
+        leaf = row.clone().requires_grad_()
+        value = answer(leaf, row + torch.tensor([1.0, 0, 1, 0]))
+        if not (isinstance(value, torch.Tensor) and value.requires_grad):
+            raise Wrong("the result is cut off from the graph: a loss needs its slope")
+
+    def no_table(answer):
+        a, b = _boxes(60, 8), _boxes(60, 9)
+        with _Largest() as largest:
+            answer(a, b)
+        if largest.count >= 60 * 60:
+            raise Wrong("for 60 pairs a table of 60 by 60 was built: no [:, None] here")
+
+    return [
+        case("one pair", row, row + torch.tensor([1.0, 0, 1, 0])),
+        case("apart in both directions", row, row + 3),
+        case("two points", point, point),
+        case("no pairs", EMPTY, EMPTY),
+        case("many", _boxes(12, 1), _boxes(12, 2)),
+        case("float64", _boxes(5, 3, torch.float64), _boxes(5, 4, torch.float64)),
+        Case("a slope can be taken", test=slope),
+        Case("no table is built", test=no_table),
+    ]
+
+
+# --- 3 ------------------------------------------------------------------------
+
+
+@exercise("23.mask_to_box")
+def mask_to_box() -> list[Case]:
+    def case(says, mask):
+        expect = course_boxes.masks_to_boxes(mask[None])[0]
+        return Case(says, args=(mask,), expect=expect, within=0)
+
+    mask = torch.zeros(6, 8, dtype=torch.bool)
+    pixel, block, parts = mask.clone(), mask.clone(), mask.clone()
+    pixel[2, 5] = True
+    block[1:4, 2:6] = True
+    parts[0, 7] = parts[4, 1] = True
+    return [
+        case("one pixel", pixel),
+        case("a block", block),
+        case("two pixels far apart", parts),
+        case("no pixel", mask),
+        case("all pixels", ~mask),
+        case("a strided mask", block.T.contiguous().T),
+    ]
+
+
+# --- 4 ------------------------------------------------------------------------
+
+
+@exercise("23.fixed_nms")
+def fixed_nms() -> list[Case]:
+    def case(says, boxes, scores, threshold=0.25):
+        expect = ops.nms(boxes, scores, threshold)
+        return Case(says, args=(boxes, scores, threshold), expect=expect)
+
+    chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
+    half = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
+    two = torch.tensor([0.5, 0.75])
+    return [
+        case("two apart: the better one first", chain[[0, 2]], two),
+        case("two that overlap", chain[:2], two),
+        case("a chain of three", chain, torch.tensor([0.9, 0.8, 0.7])),
+        case("equal scores", chain, torch.tensor([0.5, 0.5, 0.5])),
+        case("an IoU equal to the threshold", half, two, 0.5),
+        case("no boxes", EMPTY, torch.zeros(0)),
+        case("forty boxes with ties", _boxes(40, 5), _scores(40, 5)),
+    ]
+
+
+# --- 5 ------------------------------------------------------------------------
+
+
+@exercise("23.class_nms")
+def class_nms() -> list[Case]:
+    def case(says, boxes, scores, labels, threshold=0.5):
+        expect = course_boxes.batched_nms(boxes, scores, labels, threshold)
+        return Case(says, args=(boxes, scores, labels, threshold), expect=expect)
+
+    pair = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10]])
+    two = torch.tensor([0.75, 0.5])
+    outside = torch.tensor([[0.0, 0, 10, 10], [-11, -11, -1, -1]])
+    wide = torch.tensor([[0.0, 0, 40, 40], [20, 0, 60, 40]])
+    chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
+    large = 10_000_003
+    return [
+        case("one class", pair, two, torch.tensor([0, 0])),
+        case("two classes", pair, two, torch.tensor([0, 1])),
+        case("the better one comes second", pair, two.flip(0), torch.tensor([0, 1])),
+        case(
+            "a chain", chain, torch.tensor([0.9, 0.8, 0.7]), torch.ones(3).long(), 0.25
+        ),
+        case("outside the picture", outside, two, torch.tensor([0, 1])),
+        case("a large label", wide, two, torch.tensor([large, large])),
+        case("negative labels", pair, two, torch.tensor([-1, -2])),
+        case("no boxes", EMPTY, torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
+        case("many with ties", _boxes(40, 6), _scores(40, 6), torch.arange(40) % 3),
+    ]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
+@exercise("23.safe_threshold")
+def safe_threshold() -> list[Case]:
+    def case(says, boxes):
+        iou = ops.box_iou(boxes, boxes)
+        iou.fill_diagonal_(0)
+        expect = iou.max().item() if len(boxes) > 1 else 0.0
+        return Case(says, args=(boxes,), expect=expect)
+
+    people = torch.tensor([[0.0, 0, 40, 100], [10, 0, 50, 100]])
+    return [
+        case("two people", people),
+        case("two far apart", people[:1] + torch.tensor([[0.0], [500]])),
+        case("one person", people[:1]),
+        case("nobody", EMPTY),
+        case("the same box twice", people[[0, 0]]),
+        case("many", _boxes(12, 7)),
+    ]

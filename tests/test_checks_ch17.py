@@ -1,0 +1,356 @@
+"""The exercises of chapter 17: the solution passes, the stub and mistakes do not."""
+
+import math
+
+import pytest
+import torch
+
+from booktools.chapter_code import exercises
+from course_utils import checks
+
+EXERCISES = exercises("17_gradient_descent")
+
+
+class Silent:
+    """Stands for ``checks`` in a cell, so that it prints nothing."""
+
+    check = staticmethod(lambda name, answer: None)
+
+
+def answer(name, source):
+    # the imports rebind `checks`; the check then prints, which pytest captures
+    return EXERCISES[name].answer(source, checks=Silent)
+
+
+def test_every_exercise_is_in_the_chapter_and_solved():
+    assert list(EXERCISES) == checks.exercises("17")
+
+
+@pytest.mark.parametrize("name", checks.exercises("17"))
+def test_stub_is_unattempted_and_solution_passes(name):
+    stub = answer(name, EXERCISES[name].stub)
+    assert checks.judge(name, stub).status == "unattempted"
+    verdict = checks.judge(name, answer(name, EXERCISES[name].solution))
+    assert verdict.status == "passed", verdict.text
+
+
+# Wrong answers, each with words of the verdict that must stop it.
+
+
+def numbers_first_is_smallest(hessian):
+    values = torch.linalg.eigvalsh(hessian).flip(0)
+    low, high = values[0].item(), values[-1].item()
+    return 2 / high, 2 / (low + high), (high - low) / (low + high)
+
+
+def numbers_diagonal(hessian):
+    values = hessian.diagonal()
+    low, high = values.min().item(), values.max().item()
+    return 2 / high, 2 / (low + high), (high - low) / (low + high)
+
+
+def numbers_one_over(hessian):
+    values = torch.linalg.eigvalsh(hessian)
+    low, high = values[0].item(), values[-1].item()
+    return 1 / high, 2 / (low + high), (high - low) / (low + high)
+
+
+def numbers_as_tensors(hessian):
+    values = torch.linalg.eigvalsh(hessian)
+    low, high = values[0], values[-1]
+    return 2 / high, 2 / (low + high), (high - low) / (low + high)
+
+
+def numbers_condition(hessian):
+    values = torch.linalg.eigvalsh(hessian)
+    low, high = values[0].item(), values[-1].item()
+    return 2 / high, 2 / (low + high), high / low
+
+
+def _fit(
+    inputs,
+    targets,
+    lr,
+    size,
+    passes,
+    *,
+    sign=1,
+    keep=False,
+    drop=False,
+    total=False,
+    in_place=False,
+):
+    weight = torch.zeros(inputs.shape[1], dtype=inputs.dtype)
+    gradient = torch.zeros_like(weight)
+    for _ in range(passes):
+        for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+            if drop and len(x) < size:
+                continue
+            new = 2 * x.T @ (x @ weight - y)
+            new = new if total else new / len(x)
+            gradient = gradient + new if keep else new
+            weight = weight - sign * lr * gradient
+    if in_place:
+        targets -= inputs @ weight
+    return weight
+
+
+def fit_uphill(*args):
+    return _fit(*args, sign=-1)
+
+
+def fit_accumulates(*args):
+    return _fit(*args, keep=True)
+
+
+def fit_drops_the_rest(*args):
+    return _fit(*args, drop=True)
+
+
+def fit_sums(*args):
+    return _fit(*args, total=True)
+
+
+def fit_changes_targets(*args):
+    return _fit(*args, in_place=True)
+
+
+def fit_as_printed(inputs, targets, lr, size, passes):
+    weight = torch.zeros(inputs.shape[1], dtype=inputs.dtype)
+    gradient = torch.zeros_like(weight)
+    for _ in range(passes):
+        for i in range(len(inputs) // size):
+            x = inputs[i * size : (i + 1) * size]
+            y = targets[i * size : (i + 1) * size]
+            gradient += 2 * x.T @ (y - x @ weight) / len(x)
+            weight -= lr * gradient
+    return weight
+
+
+def _backtrack(f, x, lr, *, fails, half=0.5, track=True):
+    leaf = x.detach().clone().requires_grad_() if track else x.requires_grad_()
+    value = f(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    squared = gradient.square().sum()
+    with torch.no_grad():
+        while fails(f(leaf - lr * gradient), value, lr * squared):
+            lr = lr * half
+    return lr
+
+
+def backtrack_greater(f, x, lr):
+    return _backtrack(f, x, lr, fails=lambda new, old, drop: new > old - drop / 2)
+
+
+def backtrack_any_descent(f, x, lr):
+    return _backtrack(f, x, lr, fails=lambda new, old, drop: not new <= old)
+
+
+def backtrack_full_drop(f, x, lr):
+    if not x.any():
+        return lr
+    return _backtrack(f, x, lr, fails=lambda new, old, drop: not new <= old - drop)
+
+
+def backtrack_strict(f, x, lr):
+    return _backtrack(f, x, lr, fails=lambda new, old, drop: not new < old - drop / 2)
+
+
+def backtrack_watches_x(f, x, lr):
+    return _backtrack(
+        f, x, lr, fails=lambda new, old, drop: not new <= old - drop / 2, track=False
+    )
+
+
+def backtrack_tenth(f, x, lr):
+    return _backtrack(
+        f, x, lr, fails=lambda new, old, drop: not new <= old - drop / 2, half=0.1
+    )
+
+
+def backtrack_forever(f, x, lr):
+    while f(x) >= 0:
+        pass
+
+
+def _softmax(weight, inputs, labels, shift=True, divide=True, dim=1):
+    z = inputs @ weight
+    if shift:
+        z = z - z.amax(1, keepdim=True)
+    p = z.exp() / z.exp().sum(dim, keepdim=True)
+    rows = torch.arange(len(labels))
+    loss = -p[rows, labels].log().mean()
+    p[rows, labels] -= 1
+    gradient = inputs.T @ p
+    return loss, gradient / len(labels) if divide else gradient
+
+
+def softmax_overflows(weight, inputs, labels):
+    return _softmax(weight, inputs, labels, shift=False)
+
+
+def softmax_log_of_zero(weight, inputs, labels):
+    return _softmax(weight, inputs, labels)
+
+
+def softmax_sums(weight, inputs, labels):
+    return _softmax(weight, inputs, labels, divide=False)
+
+
+def softmax_over_samples(weight, inputs, labels):
+    return _softmax(weight, inputs, labels, dim=0)
+
+
+def softmax_transposed(weight, inputs, labels):
+    loss, gradient = _softmax(weight, inputs, labels)
+    return loss, gradient.T
+
+
+def softmax_in_float64(weight, inputs, labels):
+    z = (inputs @ weight).double()
+    p = z.softmax(1)
+    loss = -z.log_softmax(1)[torch.arange(len(labels)), labels].mean()
+    p[torch.arange(len(labels)), labels] -= 1
+    return loss, inputs.double().T @ p / len(labels)
+
+
+def valid_mean_of_means(weight, parts):
+    for x, y, v in parts:
+        if v.any():
+            loss = (x[v] @ weight - y[v]).square().mean() / len(parts)
+            loss.backward()
+
+
+def valid_by_part_size(weight, parts):
+    samples = sum(len(v) for _, _, v in parts)
+    for x, y, v in parts:
+        if v.any():
+            ((x[v] @ weight - y[v]).square().sum() / samples).backward()
+
+
+def valid_mask_by_product(weight, parts):
+    count = sum(int(v.sum()) for _, _, v in parts)
+    for x, y, v in parts:
+        if count:
+            (((x @ weight - y).square() * v).sum() / count).backward()
+
+
+def valid_resets(weight, parts):
+    count = sum(int(v.sum()) for _, _, v in parts)
+    weight.grad = None
+    for x, y, v in parts:
+        if v.any():
+            ((x[v] @ weight - y[v]).square().sum() / count).backward()
+
+
+def valid_divides_by_zero(weight, parts):
+    count = sum(int(v.sum()) for _, _, v in parts)
+    for x, y, v in parts:
+        ((x[v] @ weight - y[v]).square().sum() / count).backward()
+
+
+def valid_steps_too(weight, parts):
+    valid_divides_by_zero(weight, parts)
+    with torch.no_grad():
+        weight -= 0.1 * weight.grad
+
+
+def _clip(weight, inputs, targets, limit, whole=False, eps=0.0, total=False):
+    gradients = 2 * (inputs @ weight - targets)[:, None] * inputs
+    if whole:
+        mean = gradients.sum(0) / max(len(inputs), 1)
+        return mean * (limit / mean.norm().clamp(min=limit))
+    factor = (limit / (gradients.norm(dim=1, keepdim=True) + eps)).clamp(max=1)
+    result = (gradients * factor).sum(0)
+    return result if total else result / max(len(inputs), 1)
+
+
+def clip_the_mean(*args):
+    return _clip(*args, whole=True)
+
+
+def clip_constant_added(*args):
+    return _clip(*args, eps=1e-6)
+
+
+def clip_zero_over_zero(weight, inputs, targets, limit):
+    gradients = 2 * (inputs @ weight - targets)[:, None] * inputs
+    norms = gradients.norm(dim=1, keepdim=True)
+    clipped = gradients / norms * norms.clamp(max=limit)
+    return clipped.sum(0) / max(len(inputs), 1)
+
+
+def clip_sum(*args):
+    return _clip(*args, total=True)
+
+
+def clip_stretches(weight, inputs, targets, limit):
+    gradients = 2 * (inputs @ weight - targets)[:, None] * inputs
+    norms = gradients.norm(dim=1, keepdim=True)
+    norms = torch.where(norms == 0, torch.ones_like(norms), norms)
+    return (gradients * limit / norms).sum(0) / max(len(inputs), 1)
+
+
+def clip_mean_of_nothing(weight, inputs, targets, limit):
+    gradients = 2 * (inputs @ weight - targets)[:, None] * inputs
+    norms = gradients.norm(dim=1, keepdim=True)
+    return (gradients * (limit / norms.clamp(min=limit))).mean(0)
+
+
+WRONG = [
+    ("three_numbers", numbers_first_is_smallest, "curvatures 1 and 3"),
+    ("three_numbers", numbers_diagonal, "curvatures 1 and 3"),
+    ("three_numbers", numbers_one_over, "limit expected: 0.5"),
+    ("three_numbers", numbers_as_tensors, "is a tensor"),
+    ("three_numbers", numbers_condition, "factor of the best rate expected: 0"),
+    ("three_numbers", lambda hessian: 2 / hessian.max().item(), "three numbers"),
+    ("fit", fit_uphill, "one step with one batch"),
+    ("fit", fit_accumulates, "two steps: each batch by itself"),
+    ("fit", fit_drops_the_rest, "a smaller last batch"),
+    ("fit", fit_sums, "one step with one batch"),
+    ("fit", fit_changes_targets, "the input was changed"),
+    ("fit", fit_as_printed, "one step with one batch"),
+    ("backtrack", backtrack_greater, "nan on the other side"),
+    ("backtrack", backtrack_any_descent, "halved three times"),
+    ("backtrack", backtrack_full_drop, "the rate passes at once"),
+    ("backtrack", backtrack_strict, "halved three times"),
+    ("backtrack", backtrack_watches_x, "it requires a gradient now"),
+    ("backtrack", backtrack_tenth, "halved three times"),
+    ("backtrack", lambda f, x, lr: None, "end with a return"),
+    ("backtrack", backtrack_forever, "the loop does not seem to end"),
+    ("softmax_regression", softmax_overflows, "logits near 1000"),
+    ("softmax_regression", softmax_log_of_zero, "logits near 1000"),
+    ("softmax_regression", softmax_sums, "six samples"),
+    ("softmax_regression", softmax_over_samples, "one sample"),
+    ("softmax_regression", softmax_transposed, "one sample"),
+    ("softmax_regression", softmax_in_float64, "dtype torch.float64"),
+    ("accumulate_valid", valid_mean_of_means, "parts of different sizes"),
+    ("accumulate_valid", valid_by_part_size, "valid counts differ"),
+    ("accumulate_valid", valid_mask_by_product, "nan where not valid"),
+    ("accumulate_valid", valid_resets, "what was in .grad"),
+    ("accumulate_valid", valid_divides_by_zero, "nothing valid, no gradient before"),
+    ("accumulate_valid", valid_steps_too, "the weight was moved"),
+    ("clipped_gradient", clip_the_mean, "eight samples"),
+    ("clipped_gradient", clip_constant_added, "not exactly 1"),
+    ("clipped_gradient", clip_zero_over_zero, "fitted exactly"),
+    ("clipped_gradient", clip_sum, "eight samples"),
+    ("clipped_gradient", clip_stretches, "one sample, short enough"),
+    ("clipped_gradient", clip_mean_of_nothing, "no samples"),
+]
+
+
+@pytest.mark.parametrize("name, wrong, words", WRONG)
+def test_wrong_answers_are_refused(name, wrong, words):
+    verdict = checks.judge(f"17.{name}", wrong)
+    assert verdict.status == "failed", verdict.text
+    assert words in verdict.text.split("  not yet: ")[1], verdict.text
+
+
+def test_backtrack_cases_are_worked_out_by_hand():
+    """On a parabola of curvature 2 the promise holds exactly from 1/2 down."""
+    for lr, passes in ((1.0, False), (0.5, True), (0.25, True)):
+        for x in (3.0, -1.0):
+            slope = 2 * x
+            after = (x - lr * slope) ** 2
+            assert (after <= x * x - lr / 2 * slope**2) == passes
+    assert math.isclose(2 - math.log(2) - 0.25, 1.0569, abs_tol=1e-4)
