@@ -49,7 +49,8 @@ test-floor: $(FLOOR_READY)  ## all chapters with the oldest torch supported (Pyt
 	$(FLOOR)/bin/python -m pytest -n logical chapters tests
 
 $(FLOOR_READY): requirements-floor.txt pyproject.toml
-	@PYTHONS="python3.12 python3.13" sh booktools/make_venv.sh $(FLOOR) requirements-floor.txt
+	@PYTHONS="python3.12 python3.13 $$(echo $$HOME/.pyenv/versions/3.1[23].*/bin/python) python3.11 python3" \
+		sh booktools/make_venv.sh $(FLOOR) requirements-floor.txt
 	@touch $@
 
 test-colab: $(READY)  ## every chapter whole, in a stand-in for Google Colab

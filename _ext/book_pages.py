@@ -7,7 +7,7 @@
 - Every page would load the index of the whole book for a search box that leads to the
   search page anyway, and the files of two extensions that the book does not use. Their
   tags are taken out of every page but the search page.
-- The theme's style sheet keeps the rules that some page can use (:mod:`lean_css`).
+- The large style sheets keep the rules that some page can use (:mod:`lean_css`).
 """
 
 import importlib.util
@@ -24,6 +24,7 @@ MATHJAX = "mathjax/tex-chtml.js"
 NEEDED = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 HEAVY = "scripts/fontawesome.js"
 STYLES = "styles/pydata-sphinx-theme.css"
+NOTEBOOK_STYLES = "mystnb.*.css"
 # Tags of live code cells, which the book does not offer.
 THEBE = re.compile(
     r"\s*<(?:script|link)[^>]*sphinx-thebe[^>]*>(?:</script>)?"
@@ -73,9 +74,9 @@ def finish(app, error) -> None:
     known = lean_css.words(
         p.read_text(encoding="utf-8") for p in used if "mathjax" not in p.parts
     )
-    styles = static / STYLES
-    css = styles.read_text(encoding="utf-8")
-    styles.write_text(lean_css.purged(css, known), encoding="utf-8")
+    for styles in (static / STYLES, *static.glob(NOTEBOOK_STYLES)):
+        css = styles.read_text(encoding="utf-8")
+        styles.write_text(lean_css.purged(css, known), encoding="utf-8")
 
 
 def setup(app):

@@ -30,7 +30,10 @@ class Page(HTMLParser):
     def __init__(self, path: Path):
         super().__init__()
         self.path, self.loads, self.images, self.links = path, [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
+        html = path.read_text(encoding="utf-8")
+        # A browser loads an icon font only where an icon of it is shown.
+        self.has_brand_icons = re.search(r"\bfab\b|\bfa-brands\b", html) is not None
+        self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
@@ -56,8 +59,8 @@ class Page(HTMLParser):
             if path.suffix == ".css":
                 css = path.read_text(encoding="utf-8")
                 names = re.findall(r"@import [\"']([^\"']+)", css)
-                # Of the icon fonts, the pages show the solid and the brand icons.
-                names += re.findall(r"url\(([^)]*fa-(?:solid|brands)[^)]*\.woff2)", css)
+                fonts = "solid|brands" if self.has_brand_icons else "solid"
+                names += re.findall(rf"url\(([^)]*fa-(?:{fonts})[^)]*\.woff2)", css)
                 queue += [path.parent / n.strip("\"'").split("?")[0] for n in names]
         return found
 

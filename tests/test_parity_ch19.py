@@ -288,6 +288,12 @@ def test_our_restart_equals_torchs_run():
         code.record(optimizer, schedule, 1)
 
 
+def test_lambda_saves_no_function():
+    """What the chapter says of LambdaLR: None stands in a function's place."""
+    scheduler = sched.LambdaLR(code.fresh(0.1, 0.2), lambda t: 0.5**t)
+    assert scheduler.state_dict()["lr_lambdas"] == [None, None]
+
+
 def only_scheduler(optimizer, scheduler, optimizer_state, scheduler_state):
     scheduler.load_state_dict(scheduler_state)
 
@@ -346,11 +352,11 @@ MISTAKES = {
         "CosineAnnealingLR, whole run",
     ),
     "cosine: the floor scaled by the base": (
-        lambda t, base: code.cosine(t, base, 100, 1e-3 * base),
+        lambda t, base: code.cosine(t, base, 100, 1e-5 * base),
         "CosineAnnealingLR",
     ),
     "cosine: holds at the end of its period": (
-        lambda t, base: code.cosine(min(t, 100), base, 100, 1e-3),
+        lambda t, base: code.cosine(min(t, 100), base, 100, 1e-5),
         "CosineAnnealingLR",
     ),
     "stairs: counted from 1": (from_one(PAIRS["StepLR"][0]), "StepLR"),
