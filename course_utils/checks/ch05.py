@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.core import Case, Wrong, exercise, three_numbers
 
 __all__: list[str] = []
 
@@ -23,27 +23,19 @@ def _near(got: float, wanted: float) -> bool:
 
 @exercise("05.predict")
 def predict() -> list[Case]:
-    def values(answer) -> list[float]:
-        if not isinstance(answer, (tuple, list)) or len(answer) != 3:
-            raise Wrong(f"three numbers are wanted, in order; got {answer!r}")
-        try:
-            return [float(value) for value in answer]
-        except (TypeError, ValueError):
-            raise Wrong(f"three plain numbers are wanted; got {answer!r}") from None
-
     def first(answer):
-        if not _near(values(answer)[0], 4):
+        if not _near(three_numbers(answer)[0], 4):
             raise Wrong("the slope of w * w at 2 is not what you gave: w is used twice")
 
     def second(answer):
-        one, two, _ = values(answer)
+        one, two, _ = three_numbers(answer)
         if _near(two, 3):
             raise Wrong("3 is the slope of 3 * w alone; was .grad reset in between?")
         if not _near(two, one + 3):
             raise Wrong("the second call adds the slope of 3 * w to what was there")
 
     def third(answer):
-        _, two, three = values(answer)
+        _, two, three = three_numbers(answer)
         if _near(three, 3):
             raise Wrong("3 is the slope of w ** 3 alone; was .grad reset in between?")
         if _near(three, two + 12):
@@ -52,7 +44,7 @@ def predict() -> list[Case]:
             raise Wrong("the third call adds the slope of w ** 3 at the new w")
 
     return [
-        Case("three numbers", test=values),
+        Case("three numbers", test=three_numbers),
         Case("the first", test=first),
         Case("the second", test=second),
         Case("the third", test=third),

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.core import Case, Wrong, exercise, three_numbers
 
 __all__: list[str] = []
 
@@ -23,19 +23,11 @@ def _close(got: torch.Tensor, wanted: torch.Tensor, within: float = 1e-9) -> boo
 
 @exercise("18.places")
 def places() -> list[Case]:
-    def values(answer) -> list[float]:
-        if not isinstance(answer, (tuple, list)) or len(answer) != 3:
-            raise Wrong(f"three numbers are wanted, in order; got {answer!r}")
-        try:
-            return [float(value) for value in answer]
-        except (TypeError, ValueError):
-            raise Wrong(f"three plain numbers are wanted; got {answer!r}") from None
-
     def near(got: float, wanted: float) -> bool:
         return abs(got - wanted) <= 1e-6
 
     def total(answer):
-        first = values(answer)[0]
+        first = three_numbers(answer)[0]
         if near(first, 0.425):
             raise Wrong("the size is right; the weight moves against the gradient")
         if near(first, -0.175):
@@ -46,21 +38,21 @@ def places() -> list[Case]:
             raise Wrong("the buffers of the sum are 1, 0.5 * 1 + 1, and so on")
 
     def average(answer):
-        second = values(answer)[1]
+        second = three_numbers(answer)[1]
         if near(second, -0.3125):
             raise Wrong("here the average starts from zero, not from the gradient")
         if not near(second, -0.2125):
             raise Wrong("the buffers of the average are 0.5, 0.5 * 0.5 + 0.5, ...")
 
     def nesterov(answer):
-        third = values(answer)[2]
+        third = three_numbers(answer)[2]
         if near(third, -0.425):
             raise Wrong("that is plain momentum; Nesterov steps along g + mu * b")
         if not near(third, -0.5125):
             raise Wrong("Nesterov steps along g + mu * b, where b is the new buffer")
 
     return [
-        Case("three numbers", test=values),
+        Case("three numbers", test=three_numbers),
         Case("the sum", test=total),
         Case("the average", test=average),
         Case("Nesterov", test=nesterov),

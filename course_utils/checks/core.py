@@ -37,6 +37,7 @@ __all__ = [
     "exercise",
     "exercises",
     "judge",
+    "three_numbers",
 ]
 
 UNATTEMPTED, PASSED, FAILED = "unattempted", "passed", "failed"
@@ -308,6 +309,20 @@ def _changed(after, before) -> bool:
     if isinstance(before, (int, float, complex, str, bytes, bytearray, set)):
         return type(after) is not type(before) or after != before
     return type(after) is not type(before)
+
+
+def three_numbers(answer) -> list[float]:
+    """An answer that should be three plain numbers, for a case's own test.
+
+    Raises:
+        Wrong: it is anything else.
+    """
+    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+        raise Wrong(f"three numbers are wanted, in order; got {answer!r}")
+    try:
+        return [float(value) for value in answer]
+    except (TypeError, ValueError):
+        raise Wrong(f"three plain numbers are wanted; got {answer!r}") from None
 
 
 def difference(got, expected, within: float = 1e-6) -> str:
