@@ -21,9 +21,11 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 book: $(READY)  ## render the book to _build/html/index.html
+	@$(PY) -m course_utils.weights || true
 	@$(PY) -m booktools.render
 
 test: $(READY)  ## unit tests, and every stored output compared with a fresh run
+	@$(PY) -m course_utils.weights
 	$(PY) -m pytest -n logical
 
 run: $(READY)  ## re-execute a chapter in place: make run CHAPTER=03_tensors

@@ -93,6 +93,16 @@ class DetectionEvaluator:
             self._pairs.append(pairs + self._counts)
             self._counts += [[detections.shape[1]], [truths.shape[1]], [0]]
 
+    def merge(self, other: "DetectionEvaluator") -> None:
+        """Add the images of another evaluator of the same kind after one's own."""
+        mine, its = [(e.iou_type, e.max_detections) for e in (self, other)]
+        if mine != its:
+            raise ValueError(f"the evaluators differ: {mine!r} and {its!r}")
+        self._detections += other._detections
+        self._targets += other._targets
+        self._pairs += [pairs + self._counts for pairs in other._pairs]
+        self._counts = self._counts + other._counts
+
     def compute(self) -> dict:
         """Return the numbers for all images so far; -1 where there was nothing to find.
 

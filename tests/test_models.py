@@ -1,0 +1,142 @@
+"""The course's detectors: what is in them, what trains, what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.ops import FrozenBatchNorm2d
+
+from course_utils import models, weights
+
+TARGET = {
+    "boxes": torch.tensor([[10.0, 8.0, 40.0, 60.0]]),
+    "labels": torch.tensor([1]),
+    "masks": torch.ones(1, 64, 64, dtype=torch.uint8),
+}
+
+
+def count(model, trainable=False):
+    kept = (p for p in model.parameters() if p.requires_grad or not trainable)
+    return sum(p.numel() for p in kept)
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    if not weights.place().is_file():
+        pytest.skip("the weights are not in torch's cache: run make book")
+    return models.mask_rcnn_mobilenet(2, "imagenet")
+
+
+def test_from_scratch_everything_trains():
+    model = models.mask_rcnn_mobilenet(2)
+    assert isinstance(model, MaskRCNN) and model.training
+    assert 3e6 < count(model) < 4e6
+    assert count(model) == count(model, trainable=True)
+    kinds = {type(m) for m in model.backbone.body.modules()}
+    assert nn.GroupNorm in kinds
+    assert not kinds & {FrozenBatchNorm2d, nn.BatchNorm2d}
+
+
+def test_from_scratch_activations_do_not_vanish():
+    """With frozen statistics of 0 and 1, and no weights, they do (2e-9, measured)."""
+    torch.manual_seed(0)
+    model = models.mask_rcnn_mobilenet(2)
+    with torch.no_grad():
+        last = list(model.backbone.body(torch.rand(1, 3, 128, 128)).values())[-1]
+    assert 0.05 < last.std() < 20
+
+
+def test_imagenet_weights_are_loaded_and_frozen_below(imagenet):
+    from torchvision.models import mobilenet_v2
+
+    reference = mobilenet_v2(weights="IMAGENET1K_V1").features.eval()
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = imagenet.backbone.body(images)
+        for block in range(18):
+            images = reference[block](images)
+    torch.testing.assert_close(ours["3"], images, rtol=1e-4, atol=1e-4)
+    trains = {
+        int(name.split(".")[0]): parameter.requires_grad
+        for name, parameter in imagenet.backbone.body.named_parameters()
+    }
+    assert [block for block, on in sorted(trains.items()) if on] == list(range(7, 18))
+    frozen = [m for m in imagenet.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not frozen
+
+
+def test_losses_and_predictions():
+    torch.manual_seed(0)
+    model = models.mask_rcnn_mobilenet(3, min_size=64, max_size=64)
+    images = [torch.rand(3, 64, 64), torch.rand(3, 50, 64)]
+    empty = {
+        "boxes": torch.empty(0, 4),
+        "labels": torch.empty(0, dtype=torch.int64),
+        "masks": torch.empty(0, 50, 64, dtype=torch.uint8),
+    }
+    losses = model(images, [TARGET, empty])
+    assert len(losses) == 5 and all(v.isfinite() for v in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.eval()
+    with torch.no_grad():
+        outputs = model(images)
+    assert outputs[1]["masks"].shape[1:] == (1, 50, 64)
+    assert set(outputs[0]["labels"].tolist()) <= {1, 2}
+
+
+def test_options_reach_the_model():
+    model = models.mask_rcnn_mobilenet(2, box_score_thresh=0.3, trainable_from=18)
+    assert model.roi_heads.score_thresh == 0.3
+    assert not any(p.requires_grad for p in model.backbone.body.parameters())
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"num_classes": 1}, "at least 2 .* got 1"),
+        ({"num_classes": 2, "weights": "coco"}, "got 'coco'"),
+        ({"num_classes": 2, "trainable_from": 19}, "0 .. 18, got 19"),
+    ],
+)
+def test_bad_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        models.mask_rcnn_mobilenet(**arguments)
+    with pytest.raises(TypeError, match="got 2.0"):
+        models.mask_rcnn_mobilenet(2.0)
+
+
+def test_shapes_weights_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "SHAPES_FILE", tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="course_utils.pretrain"):
+        models.mask_rcnn_mobilenet(2, "shapes")
+
+
+def test_replace_heads_keeps_the_rest():
+    torch.manual_seed(0)
+    model = models.mask_rcnn_mobilenet(11)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert models.replace_heads(model, 2) is model
+    after = model.state_dict()
+    changed = {
+        k for k in after if not torch.equal(after[k], before[k][: len(after[k])])
+    }
+    assert changed and all("predictor" in name for name in changed)
+    assert model.roi_heads.box_predictor.cls_score.out_features == 2
+    assert model.roi_heads.mask_predictor.mask_fcn_logits.out_channels == 2
+
+
+def test_the_full_model_takes_two_steps():
+    """Its COCO weights cannot be fetched in a test: without them."""
+    torch.manual_seed(0)
+    model = models.mask_rcnn_resnet50(2, weights=None)
+    model.transform.min_size, model.transform.max_size = (64,), 64
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    for _ in range(2):
+        loss = sum(model([torch.rand(3, 64, 64)] * 2, [TARGET] * 2).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.isfinite()
+    with pytest.raises(ValueError, match="got 'imagenet'"):
+        models.mask_rcnn_resnet50(2, "imagenet")
