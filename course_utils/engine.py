@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -324,6 +323,8 @@ class _Writer:
         # What a killed run wrote after its last checkpoint is dropped by the reader.
         self.writer = None
         if distributed.is_main():
+            from tensorboardX import SummaryWriter  # its import sets a variable
+
             self.writer = SummaryWriter(str(folder), purge_step=step or None)
 
     def scalar(self, name: str, value: float, step: int) -> None:
