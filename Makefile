@@ -9,7 +9,7 @@ FLOOR_READY := $(FLOOR)/.ready
 PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test run lint clean repository figures test-slow test-perturbed test-floor test-colab
+.PHONY: help book test run lint clean repository figures test-slow test-perturbed test-floor test-colab data
 
 help:
 	@echo "Tensors to Detectors"
@@ -41,6 +41,9 @@ repository: $(READY)  ## set the public address: make repository URL=https://git
 
 figures: $(READY)  ## draw the cover, logo and favicon again
 	@$(PY) -m booktools.artwork
+
+data: $(READY)  ## draw the bundled street scenes again (data/README.md)
+	$(PY) -m course_utils.scenes --out data/pedestrians
 
 test-slow: test-perturbed test-floor test-colab  ## all slow proofs; run before an issue is closed
 
