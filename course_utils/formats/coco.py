@@ -1,0 +1,363 @@
+"""COCO: one json file for all images.
+
+A box is ``[x, y, width, height]`` in pixels, where x and y count from 0, from the
+image's left and top edge: the whole of an image is ``[0, 0, 500, 375]``. Classes,
+images and objects have ids of their own, in any order and with gaps.
+
+Source: https://cocodataset.org/#format-data
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from course_utils.formats import rle
+from course_utils.formats._files import read_text, write_file
+from course_utils.formats._model import (
+    Box,
+    Category,
+    Dataset,
+    Image,
+    Invalid,
+    Object,
+    check_box,
+    check_classes,
+    check_dataset,
+    check_file_name,
+    check_losses,
+    check_number,
+    check_size,
+    check_unique,
+    tidy,
+)
+
+__all__ = ["COCO_CLASSES", "COCO_UNUSED", "object_mask", "read_coco", "write_coco"]
+
+COCO_UNUSED = {
+    12: "street sign",
+    26: "hat",
+    29: "shoe",
+    30: "eye glasses",
+    45: "plate",
+    66: "mirror",
+    68: "window",
+    69: "desk",
+    71: "door",
+    83: "blender",
+    91: "hair brush",
+}
+"""The ids of the paper's 91 classes that no object of the files has."""
+
+_NAMES = """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat,
+traffic light, fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse,
+sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase,
+frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
+surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana,
+apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch,
+potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard,
+cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
+teddy bear, hair drier, toothbrush""".replace("\n", " ").split(", ")
+
+COCO_CLASSES = dict(
+    zip((i for i in range(1, 92) if i not in COCO_UNUSED), _NAMES, strict=True)
+)
+"""The 80 classes that have objects, by their ids, 1 to 90 with ten gaps."""
+
+
+def read_coco(path: str | PathLike, invalid: Invalid = "raise") -> Dataset:
+    """Read a file such as ``instances_val2017.json``.
+
+    Entries without a field of their own are kept in ``extra["coco"]`` of the data set
+    (info, licenses), the category, the image or the object (keypoints).
+
+    Args:
+        path: the file.
+        invalid: ``"keep"`` takes boxes without area, or sticking out of the image, as
+            they are.
+
+    Returns:
+        The images in the file's order, also those without objects.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file and the line or field that is wrong.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        place = f"{path}, line {error.lineno}"
+        raise ValueError(f"{place}: not JSON: {error.msg}") from error
+    if not isinstance(document, dict):
+        kind = type(document).__name__
+        raise ValueError(f"{path}: a {kind}, not an object with images and annotations")
+    parts = {
+        name: list(_entries(path, name, _take(str(path), document, name, list)))
+        for name in ("categories", "images", "annotations")
+    }
+    categories = {}
+    for where, entry in parts["categories"]:
+        id = _take(where, entry, "id", int)
+        name = _take(where, entry, "name", str)
+        categories[id] = Category(name, id, _extra(entry))
+    check_classes(f"{path}: categories", [c.name for c in categories.values()])
+    images = {}
+    for where, entry in parts["images"]:
+        image = _read_image(where, entry)
+        images[image.id] = image
+    for where, entry in parts["annotations"]:
+        image = _known(where, entry, "image_id", images)
+        category = _known(where, entry, "category_id", categories)
+        image.objects.append(_read_object(where, entry, category, image, invalid))
+    return Dataset(list(categories.values()), list(images.values()), _extra(document))
+
+
+def write_coco(
+    dataset: Dataset,
+    path: str | PathLike,
+    drop: Collection[str] = (),
+    invalid: Invalid = "raise",
+) -> None:
+    """Write one json file, image by image; an older one is replaced.
+
+    Ids that are missing become the smallest numbers, from 1, that are free. An object
+    that another format has brought gets what COCO's tools ask for: ``iscrowd`` 0 and an
+    ``area``, of its outline if it has one, else of its box. Coordinates of such an
+    object are rounded to nine decimals.
+
+    Args:
+        dataset: the images.
+        path: the file.
+        drop: fields out of ``LOSSES["coco"]`` that may be left out.
+        invalid: ``"keep"`` writes boxes without area, or sticking out, too.
+
+    Raises:
+        ValueError: a field would be lost, or is wrong; nothing is written.
+    """
+    check_losses(dataset, "coco", drop)
+    check_dataset(dataset, invalid)
+    names = [category.name for category in dataset.categories]
+    category_ids = _ids("category", [category.id for category in dataset.categories])
+    numbers = dict(zip(names, category_ids, strict=True))
+    image_ids = _ids("image", [image.id for image in dataset.images])
+    objects = [thing for image in dataset.images for thing in image.objects]
+    object_ids = iter(_ids("object", [thing.id for thing in objects]))
+    document = dataset.extra.get("coco", {}) | {
+        "categories": [
+            category.extra.get("coco", {})
+            | {"id": numbers[category.name], "name": category.name}
+            for category in dataset.categories
+        ],
+        "images": [],
+        "annotations": [],
+    }
+    for image, image_id in zip(dataset.images, image_ids, strict=True):
+        entry = {"id": image_id, "file_name": image.file_name}
+        size = {"width": image.width, "height": image.height}
+        document["images"].append(image.extra.get("coco", {}) | entry | size)
+        for thing in image.objects:
+            id = next(object_ids)
+            entry = {"id": id, "image_id": image_id}
+            entry |= {"category_id": numbers[thing.category]}
+            entry |= _object_entry(f"{image.file_name}: object id {id}", thing, image)
+            document["annotations"].append(thing.extra.get("coco", {}) | entry)
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be written as JSON: {error}") from error
+    write_file(Path(path), text + "\n")
+
+
+def object_mask(thing: Object, height: int, width: int) -> np.ndarray:
+    """The pixels of an object's segmentation.
+
+    Args:
+        thing: with polygons or run lengths.
+        height, width: of its image.
+
+    Returns:
+        (H, W), bool.
+
+    Raises:
+        ValueError: it has no segmentation, or one of another size.
+    """
+    if not thing.segmentation:
+        raise ValueError(f"{thing.category} at {thing.box} has no segmentation")
+    return _mask(thing.segmentation, height, width)
+
+
+def _mask(outline: list | dict, height: int, width: int) -> np.ndarray:
+    if isinstance(outline, list):
+        return rle.from_polygons(outline, height, width)
+    mask = rle.decode(outline)
+    if mask.shape != (height, width):
+        raise ValueError(
+            f"mask of {mask.shape[1]} x {mask.shape[0]} pixels in an image of "
+            f"{width} x {height}"
+        )
+    return mask
+
+
+def to_xyxy(bbox: Box) -> Box:
+    """Left, top, width, height to corners."""
+    x, y, width, height = bbox
+    return float(x), float(y), float(x + width), float(y + height)
+
+
+def from_xyxy(box: Box) -> Box:
+    """Corners to left, top, width, height."""
+    x1, y1, x2, y2 = box
+    return tidy(x1), tidy(y1), tidy(x2 - x1), tidy(y2 - y1)
+
+
+# --- reading -------------------------------------------------------------------------
+
+
+def _entries(path: Path, name: str, values: list) -> Iterable[tuple[str, dict]]:
+    """How messages name each entry, and a copy of it."""
+    seen = set()
+    for i, entry in enumerate(values):
+        where = f"{path}: {name}[{i}]"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: not an object: {entry!r:.60}")
+        id = entry.get("id")
+        _check_type(where, "id", id, int) if "id" in entry else _missing(where, "id")
+        where += f" (id {id})"
+        if id in seen:
+            raise ValueError(f"{where}: duplicate id {id}")
+        seen.add(id)
+        yield where, dict(entry)
+
+
+def _read_image(where: str, entry: dict[str, Any]) -> Image:
+    file_name = _take(where, entry, "file_name", str)
+    try:
+        check_file_name(file_name)
+    except ValueError as error:
+        raise ValueError(f"{where}: file_name: {error}") from error
+    width, height = (_take(where, entry, n, int) for n in ("width", "height"))
+    check_size(where, width, height)
+    id = entry.pop("id")
+    return Image(file_name, width, height, id=id, extra=_extra(entry))
+
+
+def _read_object(
+    where: str, entry: dict[str, Any], category: Category, image: Image, invalid
+) -> Object:
+    bbox = tuple(_take(where, entry, "bbox", list))
+    if len(bbox) != 4:
+        raise ValueError(f"{where}: bbox must be [x, y, width, height]: {list(bbox)}")
+    for value in bbox:
+        check_number(f"{where}: bbox", value)
+    box = to_xyxy(bbox)
+    shown = f"[x, y, width, height] = {list(bbox)}"
+    check_box(where, box, image.width, image.height, invalid, shown)
+    if (area := _optional(entry, "area")) is not None:
+        check_number(f"{where}: area", area)
+    crowd = _optional(entry, "iscrowd")
+    if crowd not in (None, 0, 1):
+        raise ValueError(f"{where}: iscrowd must be 0 or 1, got {crowd!r}")
+    outline = _optional(entry, "segmentation")
+    _check_outline(f"{where}: segmentation", outline, image)
+    return Object(
+        category=category.name,
+        box=box,
+        id=entry.pop("id"),
+        segmentation=outline,
+        area=area,
+        crowd=None if crowd is None else bool(crowd),
+        extra=_extra(entry),
+        as_read=("coco", bbox),
+    )
+
+
+def _check_outline(where: str, outline: Any, image: Image) -> None:
+    """Raise unless this is None, polygons, or run lengths of the image's size."""
+    if isinstance(outline, list):
+        for polygon in outline:
+            if not isinstance(polygon, list):
+                raise ValueError(f"{where}: not a polygon: {polygon!r:.60}")
+            if len(polygon) < 6 or len(polygon) % 2:
+                raise ValueError(
+                    f"{where}: a polygon needs 6, 8, 10, ... numbers, "
+                    f"got {len(polygon)}"
+                )
+            for value in polygon:
+                check_number(where, value)
+    elif outline is not None:
+        try:
+            _mask(outline, image.height, image.width)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _known(where: str, entry: dict, name: str, known: dict[int, Any]) -> Any:
+    id = _take(where, entry, name, int)
+    if id not in known:
+        raise ValueError(f"{where}: {name} {id} is not in the file")
+    return known[id]
+
+
+def _take(where: str, entry: dict[str, Any], name: str, kind: type) -> Any:
+    if name not in entry:
+        _missing(where, name)
+    value = entry.pop(name)
+    _check_type(where, name, value, kind)
+    return value
+
+
+def _optional(entry: dict[str, Any], name: str) -> Any:
+    """The value, if any; a null stays where it is, and is written again."""
+    return None if entry.get(name) is None else entry.pop(name)
+
+
+def _missing(where: str, name: str) -> None:
+    raise ValueError(f"{where}: missing {name!r}")
+
+
+def _check_type(where: str, name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        words = {list: "a list", int: "an integer", str: "a string"}
+        raise ValueError(f"{where}: {name} must be {words[kind]}, got {value!r:.60}")
+
+
+def _extra(entry: dict[str, Any]) -> dict[str, dict]:
+    return {"coco": entry} if entry else {}
+
+
+# --- writing -------------------------------------------------------------------------
+
+
+def _ids(what: str, ids: list[int | None]) -> list[int]:
+    """The ids, with the smallest free numbers in place of those missing."""
+    given = [id for id in ids if id is not None]
+    check_unique("COCO", f"{what} id", given)
+    taken = set(given)
+    free = (id for id in range(1, len(ids) + len(taken) + 1) if id not in taken)
+    return [next(free) if id is None else id for id in ids]
+
+
+def _object_entry(where: str, thing: Object, image: Image) -> dict[str, Any]:
+    read, bbox = thing.as_read or (None, None)
+    if read != "coco" or to_xyxy(bbox) != tuple(thing.box):
+        bbox = from_xyxy(thing.box)
+    _check_outline(f"{where}: segmentation", thing.segmentation, image)
+    area, crowd = thing.area, thing.crowd
+    if area is None and read != "coco":
+        if thing.segmentation:
+            area = int(object_mask(thing, image.height, image.width).sum())
+        else:
+            area = tidy(bbox[2] * bbox[3])
+    if crowd is None and read != "coco":
+        crowd = False
+    fields = {
+        "bbox": list(bbox),
+        "segmentation": thing.segmentation,
+        "area": area,
+        "iscrowd": None if crowd is None else int(crowd),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
