@@ -7,6 +7,7 @@ to :func:`device`, so that a CPU and a GPU start from the same values.
 import os
 import random
 import re
+import warnings
 
 import numpy as np
 import torch
@@ -103,6 +104,8 @@ def setup() -> None:
     """
     from course_utils import viz
 
+    # Said by tqdm in notebooks without widgets, where its bar is plain text.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     profile()  # a misspelled COURSE_PROFILE is reported here, not in mid-chapter
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_float32_matmul_precision("highest")
