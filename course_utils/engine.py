@@ -343,7 +343,7 @@ class _Writer:
             output = model([image])[0]
             keep = output["scores"] > 0.5
             drawn = (image * 255).to(torch.uint8)
-            if "masks" in output:
+            if keep.any() and "masks" in output:
                 masks = output["masks"][keep, 0] > 0.5
                 drawn = draw_segmentation_masks(drawn, masks, alpha=0.5)
             if keep.any():

@@ -1,0 +1,137 @@
+"""Pretrain the small detector on drawn objects, and store it for the chapters.
+
+    python -m course_utils.pretrain RUN [--scenes 2000] [--epochs 6] [--out FILE]
+
+RUN is a folder for checkpoints and the log: killed at any moment, the same command
+goes on after the last whole epoch. The result holds 16-bit floats, and no layer that
+knows the classes, for the chapters replace those.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from course_utils import engine, models, runtime
+from course_utils.shapes import CLASSES, Shapes
+
+__all__ = ["main", "pretrain"]
+
+TRAIN_SEED, TEST_SEED, BATCH, RATE = 1, 2, 4, 1e-3
+
+
+class Drawn(Dataset):
+    """The items of a data set, drawn once and kept in memory."""
+
+    def __init__(self, source: Dataset, transforms=None, progress: bool = True) -> None:
+        loader = DataLoader(source, None, num_workers=os.cpu_count() or 1)
+        bar = tqdm(loader, "draw", disable=not progress)
+        self.items = [(image.clone(), _cloned(target)) for image, target in bar]
+        self.transforms = transforms
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int):
+        image, target = self.items[i]
+        return self.transforms(image, target) if self.transforms else (image, target)
+
+
+def _cloned(target: dict) -> dict:
+    """A copy: what comes from a worker lies in shared memory, which is scarce."""
+    return {k: v.clone() if torch.is_tensor(v) else v for k, v in target.items()}
+
+
+def _collate(batch):
+    return tuple(zip(*batch, strict=True))
+
+
+def pretrain(
+    folder: Path, scenes: int = 2000, epochs: int = 6, progress: bool = True
+) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+    """Train :func:`models.mask_rcnn_mobilenet` on :class:`Shapes`, or go on with it.
+
+    Args:
+        folder: holds the checkpoint and the log of this run.
+        scenes: number of different training scenes; a tenth as many are for the test.
+        epochs: how often each is shown.
+        progress: show bars.
+
+    Returns:
+        The model, and a dictionary of losses and AP for each epoch.
+    """
+    transforms = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(0.3, 0.3, 0.3),
+            v2.RandomGrayscale(0.1),
+        ]
+    )
+    train = Drawn(Shapes(scenes, TRAIN_SEED), transforms, progress)
+    test = Drawn(Shapes(max(1, scenes // 10), TEST_SEED), progress=progress)
+    generator = runtime.seed_everything(0)
+    device = runtime.device()
+    model = models.mask_rcnn_mobilenet(len(CLASSES) + 1, "imagenet", trainable_from=2)
+    model.to(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=0.01)
+    loader = DataLoader(
+        train, BATCH, shuffle=True, generator=generator, collate_fn=_collate
+    )
+    steps = epochs * len(loader)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, steps, pct_start=0.1
+    )
+    history = engine.fit(
+        model,
+        loader,
+        optimizer=optimizer,
+        schedule=schedule,
+        epochs=epochs,
+        device=device,
+        folder=folder,
+        test_loader=DataLoader(test, BATCH, collate_fn=_collate),
+        clip_norm=5.0,
+        progress=progress,
+    )
+    return model, history
+
+
+def store(model: torch.nn.Module, file: Path) -> None:
+    """Write the weights, 16-bit, all but the predictors, in one step."""
+    state = {
+        name: value.detach().cpu().half().contiguous()
+        for name, value in model.state_dict().items()
+        if "_predictor" not in name
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    save_file(state, part, metadata={"classes": json.dumps(list(CLASSES))})
+    os.replace(part, file)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m course_utils.pretrain",
+        description="Pretrain the small detector on drawn objects.",
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="checkpoints and log")
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=models.SHAPES_FILE)
+    chosen = parser.parse_args(arguments)
+    model, history = pretrain(chosen.folder, chosen.scenes, chosen.epochs)
+    store(model, chosen.out)
+    last = {k: round(v, 3) for k, v in history[-1].items()}
+    print(f"{chosen.out}: {chosen.out.stat().st_size / 1e6:.1f} MB, {last}")
+
+
+if __name__ == "__main__":
+    main()

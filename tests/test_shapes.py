@@ -1,0 +1,93 @@
+"""The scenes of drawn objects, and pretraining on them."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from course_utils import models, pretrain, shapes, weights
+from course_utils.targets import check_target
+
+# What the two generators may share: the streets, and what streets are made of.
+STREETS = {"background", "camera", "dice", "ground", "houses", "plants"}
+STREETS |= {"raster", "textures", "view"}
+
+
+def test_same_numbers_same_scene():
+    image, masks, names = shapes.draw(5, 0)
+    again = shapes.draw(5, 0)
+    assert np.array_equal(image, again[0]) and np.array_equal(masks, again[1])
+    assert names == again[2]
+    other = shapes.draw(6, 0)[0]
+    assert image.shape != other.shape or not np.array_equal(image, other)
+
+
+def test_masks_and_names_belong_together():
+    seen = set()
+    for index in range(30):
+        image, masks, names = shapes.draw(7, index)
+        assert image.dtype == masks.dtype == np.uint8
+        assert image.shape == (*masks.shape, 3) and max(masks.shape) in range(220, 321)
+        pixels = np.bincount(masks.ravel(), minlength=1)[1:]
+        assert len(pixels) == len(names) and (pixels >= shapes.SMALLEST).all()
+        seen |= set(names)
+    assert seen <= set(shapes.CLASSES) and len(seen) >= 10
+    assert len(shapes.CLASSES) >= 10
+
+
+def test_no_drawing_code_of_people_or_street_furniture_is_run():
+    """Of the package that draws pedestrians, only what draws streets takes part."""
+    used = set()
+
+    def watch(frame, event, argument):
+        path = Path(frame.f_code.co_filename)
+        if path.parent.name == "scenes" and path.parent.parent.name == "course_utils":
+            used.add(path.stem)
+
+    sys.setprofile(watch)
+    try:
+        for index in range(8):
+            shapes.draw(8, index)
+    finally:
+        sys.setprofile(None)
+    assert "background" in used
+    assert used <= STREETS, used - STREETS
+
+
+def test_data_set():
+    data = shapes.Shapes(4, 9)
+    assert len(data) == 4 and len(list(data)) == 4
+    for i in range(4):
+        image, target = data[i]
+        check_target(image, target, len(shapes.CLASSES) + 1)
+        assert target["image_id"] == i
+    flipped = shapes.Shapes(4, 9, transforms=lambda image, target: (image + 1, 3))
+    assert flipped[0][1] == 3
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        shapes.Shapes(0, 9)
+    with pytest.raises(IndexError, match="item 4 of 4"):
+        data[4]
+
+
+def test_pretraining_stores_what_the_model_loads(tmp_path, monkeypatch):
+    if not weights.place().is_file():
+        pytest.skip("the weights are not in torch's cache: run make book")
+    model, history = pretrain.pretrain(tmp_path / "run", 4, 1, progress=False)
+    assert len(history) == 1 and "segm/AP" in history[0]
+    file = tmp_path / "weights" / "detector.safetensors"
+    pretrain.store(model, file)
+    assert file.stat().st_size < 8e6
+    with safe_open(file, "pt") as stored:
+        names = list(stored.keys())
+        assert json.loads(stored.metadata()["classes"]) == list(shapes.CLASSES)
+        assert stored.get_tensor(names[0]).dtype == torch.float16
+    assert not [name for name in names if "_predictor" in name]
+    monkeypatch.setattr(models, "SHAPES_FILE", file)
+    loaded = models.mask_rcnn_mobilenet(2, "shapes").state_dict()
+    for name, value in model.state_dict().items():
+        if "_predictor" not in name:
+            torch.testing.assert_close(loaded[name], value, rtol=1e-3, atol=1e-4)
