@@ -106,6 +106,9 @@ def setup() -> None:
 
     # Said by tqdm in notebooks without widgets, where its bar is plain text.
     warnings.filterwarnings("ignore", message="IProgress not found")
+    # Said by DataLoader on a machine with one core. Chapters that show worker processes
+    # start two, no more, and these work there, too.
+    warnings.filterwarnings("ignore", message="This DataLoader will create 2 worker")
     profile()  # a misspelled COURSE_PROFILE is reported here, not in mid-chapter
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_float32_matmul_precision("highest")

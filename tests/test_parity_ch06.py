@@ -409,6 +409,45 @@ def test_masks_take_nearest_by_borders():
     assert torch.equal(v2.Resize((10, 17))(mask).as_subclass(torch.Tensor), expect)
 
 
+@pytest.mark.parametrize("version", ["0.26", "0.29"])
+def test_nearest_exact_reaches_masks_in_some_versions(version):
+    import torchvision
+    from torchvision import tv_tensors
+
+    if not torchvision.__version__.startswith(version + "."):
+        pytest.skip(f"needs torchvision {version}")
+    mask = (draw(1, 33, 41) > 0.5).byte()
+    resize_it = v2.Resize((10, 17), InterpolationMode.NEAREST_EXACT)
+    borders, centers = (
+        F.interpolate(mask[None], size=(10, 17), mode=mode)[0]
+        for mode in ("nearest", "nearest-exact")
+    )
+    assert torch.equal(resize_it(mask), centers)
+    expect = centers if version == "0.29" else borders
+    found = resize_it(tv_tensors.Mask(mask)).as_subclass(torch.Tensor)
+    assert torch.equal(found, expect)
+
+
+@pytest.mark.parametrize(("version", "first"), [("11", 1), ("13", 0)])
+def test_pillow_order_of_passes_for_wider_and_lower(version, first):
+    import PIL
+
+    if PIL.__version__.split(".")[0] != version:
+        pytest.skip(f"needs Pillow {version}")
+    for kernel, mode in PILLOW.items():
+        for old, new in [((60, 90), (20, 200)), ((60, 90), (59, 91))]:
+            generator = torch.Generator().manual_seed(0)
+            ours = image = torch.randint(256, old, generator=generator)
+            for axis in (first, 1 - first):
+                matrix = OURS.antialias_matrix(
+                    old[axis], new[axis], getattr(OURS, kernel)
+                )
+                ours = OURS.pillow_pass(ours.movedim(axis, -1), matrix)
+                ours = ours.movedim(-1, axis)
+            pillow = Image.fromarray(image.byte().numpy()).resize(new[::-1], mode)
+            assert torch.equal(ours, torch.from_numpy(np.array(pillow)).long())
+
+
 def test_detection_models_shrink_without_antialiasing():
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
 

@@ -183,6 +183,46 @@ def test_setup_twice_without_a_warning():
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 
+ONE_CORE = """
+import os
+from torch.utils import data
+from course_utils import runtime
+runtime.setup()
+os.sched_getaffinity = lambda process: {0}  # where torch counts the cores
+os.cpu_count = lambda: 1
+data.DataLoader([1, 2], num_workers=2)
+try:
+    data.DataLoader([1, 2], num_workers=3)
+except UserWarning:
+    print("three are too many")
+"""
+
+
+def test_two_workers_on_one_core_are_no_warning():
+    command = [sys.executable, "-W", "error::UserWarning", "-c", ONE_CORE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("three are too many\n", 0), done.stderr
+
+
+QUIET = """
+import warnings
+from course_utils import runtime
+runtime.setup()
+warnings.warn("IProgress not found. Please update jupyter and ipywidgets.")
+for words in ("IProgress", "No IProgress not found"):
+    try:
+        warnings.warn(words)
+    except UserWarning as warning:
+        print(warning)
+"""
+
+
+def test_setup_silences_one_warning_only():
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning"]
+    done = subprocess.run([*command, "-c", QUIET], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("IProgress\nNo IProgress not found\n", "")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_products_on_cuda_are_as_exact_as_on_the_cpu():
     runtime.setup()

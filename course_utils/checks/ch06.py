@@ -32,8 +32,8 @@ def nearest_index() -> list[Case]:
         case("four to two: a center on a border takes the right pixel", 4, 2),
         case("five to three", 5, 3),
         case("to no pixel", 4, 0),
-        case("26 to 11, where float32 picks a wrong pixel", 26, 11),
-        case("a row of 20,000,003 pixels, too many for float32", 20_000_003, 7),
+        case("26 to 11, where the ratio in float32 picks a wrong pixel", 26, 11),
+        case("from 20,000,003 pixels, too many for float32", 20_000_003, 7),
         case("growing to an odd size", 7, 100),
     ]
 
