@@ -469,7 +469,8 @@ def _sides(boxes: Tensor) -> Tensor:
 def _inter(a: Tensor, b: Tensor) -> Tensor:
     lt = torch.maximum(a[..., :2], b[..., :2])
     rb = torch.minimum(a[..., 2:], b[..., 2:])
-    width, height = (rb - lt).clamp(min=0).unbind(-1)
+    # relu: at 0 its slope is 0 in every version of torch; clamp's is 1 in some.
+    width, height = (rb - lt).relu().unbind(-1)
     return width * height
 
 

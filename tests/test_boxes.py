@@ -195,6 +195,26 @@ def test_losses_empty_and_dtype(name):
     assert loss(TWO * torch.nan, TWO).isnan().all()  # nothing is hidden
 
 
+def test_slopes_of_boxes_that_touch_do_not_depend_on_the_version():
+    """At width 0 the overlap has no slope; ``clamp`` gives it one in some versions."""
+    target = torch.tensor([[0.0, 0, 4, 4]])
+    touching = torch.tensor([[4.0, 0, 8, 4]])
+    flat = torch.tensor([[1.0, 2, 3, 2]])
+    by_hand = {  # 1 - IoU is level; GIoU sees -(area + 16) / hull, with a tie in y
+        (B.iou_loss, touching): [0.0, 0, 0, 0],
+        (B.iou_loss, flat): [0.0, 0, 0, 0],
+        (B.generalized_box_iou_loss, touching): [0.125, 0, 0, 0],
+        (B.generalized_box_iou_loss, flat): [0.0, 0.125, 0, -0.125],
+    }
+    for (loss, boxes), wanted in by_hand.items():
+        leaf = boxes.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(leaf, target).sum(), leaf)
+        torch.testing.assert_close(slope, torch.tensor([wanted]))
+    leaf = touching.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(B.box_iou(leaf, target).sum(), leaf)
+    assert slope.abs().sum() == 0
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradcheck(name):
     a = random_boxes(6, 7, span=4, dtype=torch.float64).requires_grad_()

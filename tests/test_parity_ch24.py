@@ -26,6 +26,7 @@ NAMES = [
     *("smooth_l1", "encode", "overlap", "iou_loss", "slopes", "enclosing"),
     *("giou_loss", "distance_share", "diou_loss", "shape_gap", "ciou_loss"),
     *("ciou_loss_through", "corners", "distance_race", "on_centers"),
+    "giou_negative",
 ]
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
 WITHIN = {torch.float32: 3e-6, torch.float64: 3e-7}
@@ -297,6 +298,34 @@ def test_the_published_sign():
         grad = OURS.slopes(OURS.distance_race(factor), box, target)[0, 0].item()
         wanted = (2 * (0 - 7.0) * c + sign * 2 * width * s) / c**2
         assert -grad == pytest.approx(wanted, rel=1e-12)
+
+
+def test_giou_with_negative_sides():
+    """It is GIoU where boxes overlap; apart in a row its union fills the hull.
+
+    Worked by hand for a box apart in both directions: the sides -1 and -2 multiply to
+    an "intersection" of 2, so the union of 4 and 6 is 8 in an enclosing 6 by 6.
+    """
+    box = torch.tensor([[0.0, 0, 2, 2]], dtype=torch.float64)
+    far = torch.tensor([[3.0, 4, 6, 6]], dtype=torch.float64)
+    assert OURS.giou_negative(box, far).item() == pytest.approx(2 - 8 / 36)
+    boxes, targets = SETS["generic"]()
+    meet = OURS.overlap(boxes, targets)[0] > 0
+    assert 0 < meet.sum() < len(boxes)
+    pairs = [
+        [loss(boxes, targets) for loss in (OURS.giou_negative, OURS.giou_loss)],
+        [
+            OURS.slopes(loss, boxes, targets)
+            for loss in (OURS.giou_negative, OURS.giou_loss)
+        ],
+    ]
+    for found, true in pairs:
+        assert gap(found[meet], true[meet]) < 1e-12
+        assert gap(found[~meet], true[~meet]) > 0.01
+    row = torch.tensor([[5.0, 0, 7, 2]], dtype=torch.float64)
+    grad = OURS.slopes(OURS.giou_negative, row, box)[0]
+    assert (grad[0] + grad[2]).abs() < 1e-12  # nothing pulls its center
+    assert OURS.giou_negative(row, box).item() == pytest.approx(1)
 
 
 # --- smooth L1 and the encoding ------------------------------------------------------

@@ -42,7 +42,11 @@ class _NoGradient(TorchFunctionMode):
     """Refuses autograd inside."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in ("backward", "requires_grad_"):
+        name = getattr(func, "__name__", "")
+        switched_on = name == "__set__" and args[1:] == (
+            True,
+        )  # x.requires_grad = True
+        if switched_on or name in ("backward", "requires_grad_"):
             raise Wrong("autograd was used: write the slope by hand")
         return func(*args, **(kwargs or {}))
 
