@@ -3,11 +3,18 @@
 A worker process unpickles its data set, and for that it imports the data set's class by
 name. A class typed into a notebook lives in the notebook's own process alone.
 :func:`importable` writes it to a file; :func:`context` starts workers in the same way
-under every supported Python, on Linux and macOS without copying a threaded process.
+under every supported Python, on Linux and macOS without copying a threaded process::
+
+    @workers.importable
+    class Squares(Dataset): ...
+
+
+    DataLoader(Squares(), num_workers=2, multiprocessing_context=workers.context())
 """
 
 import ast
 import atexit
+import copy
 import importlib
 import inspect
 import itertools
@@ -100,11 +107,12 @@ def _imports(node: ast.stmt, known: dict) -> list[str]:
     lines = []
     for name in sorted(_free(node) & set(known)):
         value = known[name]
-        module = getattr(value, "__module__", None) or "__main__"
+        module, own_name = (getattr(value, a, "") for a in ("__module__", "__name__"))
+        holder = None if module == "__main__" else sys.modules.get(module)
         if isinstance(value, types.ModuleType):
-            lines.append(f"import {value.__name__} as {name}")
-        elif isinstance(value, type | types.FunctionType) and module != "__main__":
-            lines.append(f"from {module} import {value.__name__} as {name}")
+            lines.append(f"import {own_name} as {name}")
+        elif holder is not None and getattr(holder, own_name, None) is value:
+            lines.append(f"from {module} import {own_name} as {name}")
         else:
             raise ValueError(
                 f"{node.name} uses {name!r}, which the notebook defines; hand it over "
@@ -115,17 +123,14 @@ def _imports(node: ast.stmt, known: dict) -> list[str]:
 
 def _free(node: ast.stmt) -> set[str]:
     """The global names that a class or function mentions, its decorators left out."""
-    bare = ast.parse(ast.unparse(node)).body[0]
+    bare = copy.copy(node)
     bare.decorator_list = []
-    tables, found = (
-        [symtable.symtable(ast.unparse(bare), "<definition>", "exec")],
-        set(),
-    )
+    tables = [symtable.symtable(ast.unparse(bare), "<definition>", "exec")]
+    found = set()
     for table in tables:  # grows while we walk
         tables += table.get_children()
+        at_top = table.get_type() == "module"  # base classes and defaults are here
         for symbol in table.get_symbols():
-            if symbol.is_global() and symbol.is_referenced():
-                found.add(symbol.get_name())
-            if table.get_type() == "module" and symbol.is_referenced():
+            if symbol.is_referenced() and (at_top or symbol.is_global()):
                 found.add(symbol.get_name())
     return found - {node.name}

@@ -136,6 +136,11 @@ def views_no_error(train_view, val_view, num_val, seed):
     return kept, data.Subset(val_view, order[:num_val])
 
 
+def views_assert(train_view, val_view, num_val, seed):
+    assert len(train_view) == len(val_view)
+    return views_no_error(train_view, val_view, num_val, seed)
+
+
 class Given(Dataset):
     def __init__(self, pictures, ages):
         self.pictures, self.ages = pictures, ages
@@ -311,7 +316,8 @@ WRONG = {
         views_one: "samples of train_view",
         views_swapped: "in both parts",
         views_minus: "nothing held out",
-        views_no_error: "ValueError was expected",
+        views_no_error: "ValueError was expected, got none",
+        views_assert: "ValueError was expected, got AssertionError",
     },
     "08.pictures": {
         Given: "what does __len__ return",

@@ -380,8 +380,8 @@ def collates_differ(space):
 
 PLANTED = {
     "one shuffle for all rounds": (
-        "yield from torch.randperm(self.n, **use)[:length].tolist()",
-        "yield from torch.randperm(self.n, generator=seeded(0))[:length].tolist()",
+        "generator=generator)\n            yield from order[",
+        "generator=seeded(0))\n            yield from order[",
         samplers_differ,
     ),
     "the part of the last round forgotten": (

@@ -92,6 +92,21 @@ def test_workers_run_it(notebook):
         assert [b[1].tolist() for b in batches][:2] == [[0, 0], [1, 1]]
 
 
+def test_whatever_can_be_imported_is(notebook):
+    notebook("""\
+        from math import sqrt as root  # written in C
+        from torch import stack
+        from course_utils import workers
+        """)
+    space = notebook("""\
+        @workers.importable
+        def roots(tensors):
+            return [root(value) for value in stack(tensors).tolist()]
+        """)
+    assert space["roots"].__module__ != "__main__"
+    assert space["roots"]([torch.tensor(4), torch.tensor(9)]) == [2.0, 3.0]
+
+
 def test_what_is_not_a_notebooks_is_returned():
     assert workers.importable(DataLoader) is DataLoader
     assert workers.importable(inspect.getsource) is inspect.getsource

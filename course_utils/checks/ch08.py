@@ -127,7 +127,11 @@ def split_views() -> list[Case]:
             answer(list(range(5)), list(range(4)), 2, 0)
         except ValueError:
             return
-        raise Wrong("views of 5 and 4 samples: a ValueError was expected")
+        except Exception as error:
+            found = type(error).__name__
+        else:
+            found = "none"
+        raise Wrong(f"views of 5 and 4 samples: a ValueError was expected, got {found}")
 
     return [
         case("two pictures, one held out", 2, 1),
