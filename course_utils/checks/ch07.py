@@ -301,7 +301,10 @@ def _made(answer, limit):
         raise Wrong("a subclass of v2.Transform is wanted: class RandomShift(...)")
     if "forward" in vars(answer):
         raise Wrong("write make_params and transform; forward is the base class's")
-    return answer(limit)
+    made = answer(limit)
+    if "_modules" not in vars(made):
+        raise Wrong("__init__ should call super().__init__() before anything else")
+    return made
 
 
 def _run(transform, seed):
@@ -337,7 +340,7 @@ def random_shift() -> list[Case]:
         ):
             if not isinstance(value, kind):
                 got = type(value).__name__
-                raise Wrong(f"a {kind.__name__} came back as {got}")
+                raise Wrong(f"{kind.__name__} came back as {got}")
         if tuple(image.shape) != (3, 24, 32) or image.dtype != torch.uint8:
             got = f"{tuple(image.shape)}, {image.dtype}"
             raise Wrong(f"image: (3, 24, 32), uint8 expected, got {got}")
