@@ -131,6 +131,7 @@ def test_the_full_model_takes_two_steps():
     torch.manual_seed(0)
     model = models.mask_rcnn_resnet50(2, weights=None)
     model.transform.min_size, model.transform.max_size = (64,), 64
+    model.roi_heads.fg_bg_sampler.batch_size_per_image = 8  # of 512: seconds count
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     for _ in range(2):
         loss = sum(model([torch.rand(3, 64, 64)] * 2, [TARGET] * 2).values())
