@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -67,6 +69,8 @@ def colab(tmp_path, monkeypatch):
     work = tmp_path / "content"
     work.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(stub))
+    # Colab fetches the ImageNet weights from torchvision; here they are in the cache.
+    monkeypatch.setenv("TORCH_HOME", str(Path(torch.hub.get_dir()).parent))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     return work
