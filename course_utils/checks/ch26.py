@@ -181,6 +181,8 @@ def _labels(says, verdict, anchors, total, size=(40, 40)) -> Case:
         edge = torch.tensor([size[1], size[0]])
         inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2:] <= edge).all(1)
         shown = f"verdict {verdict.tolist()[:8]}, labels {labels.tolist()[:8]}"
+        if len(verdict) <= 3:
+            shown += f", anchors {anchors.tolist()}, height {size[0]}, width {size[1]}"
         if ((labels != -1) & ~inside).any():
             raise Wrong(f"an anchor that leaves the picture must be ignored: {shown}")
         may = {1.0: (verdict >= 0) & inside, 0.0: (verdict == -1) & inside}
