@@ -68,7 +68,7 @@ def fixed_reader() -> list[Case]:
                 raise Wrong("must return two lists: names and boxes")
             names, got_boxes = got
             if list(names) != found:
-                raise Wrong(f"names {list(names)}, expected {found}")
+                raise Wrong(f"{text!r}: names {list(names)}, expected {found}")
             got_boxes = [tuple(box) for box in got_boxes]
             if len(got_boxes) != len(boxes):
                 raise Wrong(f"{len(got_boxes)} boxes, expected {len(boxes)}")
@@ -77,7 +77,8 @@ def fixed_reader() -> list[Case]:
                     abs(a - b) < 1e-6 for a, b in zip(box, want, strict=True)
                 )
                 if not near:
-                    raise Wrong(f"box {box}, expected {want}")
+                    of = f"{text!r} in a picture of {size[0]} by {size[1]}"
+                    raise Wrong(f"{of}: box {box}, expected {want}")
 
         return Case(says, test=test)
 
@@ -145,9 +146,9 @@ def annotations() -> list[Case]:
                 raise Wrong("the mask was changed")
             if not isinstance(got, list) or len(got) != len(entries):
                 count = len(got) if isinstance(got, list) else type(got).__name__
-                raise Wrong(f"expected a list of {len(entries)}, got {count}")
+                raise Wrong(f"{rows}: expected a list of {len(entries)}, got {count}")
             for ours, want in zip(got, entries, strict=True):
-                _same_entry(ours, want)
+                _same_entry(rows, ours, want)
 
         return Case(says, test=test)
 
@@ -168,17 +169,18 @@ def annotations() -> list[Case]:
     ]
 
 
-def _same_entry(ours, want) -> None:
+def _same_entry(rows, ours, want) -> None:
     if not isinstance(ours, dict) or set(ours) != set(want):
         keys = sorted(ours) if isinstance(ours, dict) else type(ours).__name__
-        raise Wrong(f"keys {keys}, expected {sorted(want)}")
+        raise Wrong(f"{rows}: keys {keys}, expected {sorted(want)}")
     for key, value in want.items():
         plain = ours[key] if isinstance(ours[key], list) else [ours[key]]
         if any(type(number) is not int for number in plain):
             kinds = {type(number).__name__ for number in plain}
-            raise Wrong(f"{key} must hold plain integers, got {', '.join(kinds)}")
+            got = ", ".join(kinds - {"int"})
+            raise Wrong(f"{rows}: {key} must hold plain integers, got {got}")
         if ours[key] != value:
-            raise Wrong(f"{key} is {ours[key]}, expected {value}")
+            raise Wrong(f"{rows}: {key} is {ours[key]}, expected {value}")
 
 
 # --- 6 ------------------------------------------------------------------------
