@@ -6,6 +6,7 @@ each exercise's stub and solution.
 """
 
 import ast
+import builtins
 import contextlib
 import io
 import symtable
@@ -106,6 +107,9 @@ class Exercise:
     def run(self, source: str, **extra) -> dict:
         """Execute ``source`` after the chapter's imports, and return the names.
 
+        What the source mentions and the chapter defines above, such as a base class,
+        is there too.
+
         Args:
             source: ``self.stub``, ``self.solution`` or an answer of a test's own.
             extra: further names that the source may use.
@@ -119,6 +123,11 @@ class Exercise:
         ]
         space = {"__name__": f"exercise_{self.chapter}", **extra}
         exec(compile(ast.Module(imports, []), "<imports>", "exec"), space)
+        body = ast.parse(source).body
+        known = space.keys() | vars(builtins).keys() | set().union(*map(_bound, body))
+        for name in set().union(*map(_read, body)) - known:
+            with contextlib.suppress(LookupError):  # then the source itself will say
+                space[name] = getattr(definitions(self.chapter, name), name)
         exec(compile(source, f"<{self.name}>", "exec"), space)
         return space
 

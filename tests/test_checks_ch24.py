@@ -1,4 +1,4 @@
-"""The exercises of chapter 24: solutions pass, stubs and mistakes do not."""
+"""The exercises of chapter 24: mistakes are refused, each for its own reason."""
 
 import math
 
@@ -7,24 +7,8 @@ import torch
 import torch.nn.functional as F
 from torchvision import ops
 
-from booktools.chapter_code import exercises
 from course_utils import boxes as course_boxes
 from course_utils import checks
-
-CHAPTER = exercises("24_box_losses")
-
-
-def test_every_exercise_is_in_the_chapter_and_solved():
-    assert list(CHAPTER) == checks.exercises("24")
-
-
-@pytest.mark.parametrize("name", checks.exercises("24"))
-def test_stub_is_unattempted_and_solution_passes(name):
-    exercise = CHAPTER[name]
-    assert checks.judge(name, exercise.answer(exercise.stub)).status == "unattempted"
-    verdict = checks.judge(name, exercise.answer(exercise.solution))
-    assert verdict.status == "passed", verdict.text
-
 
 # Right answers written otherwise.
 

@@ -1,4 +1,4 @@
-"""The exercises of chapter 26: solutions pass, stubs and mistakes do not."""
+"""The exercises of chapter 26: mistakes are refused, each for its own reason."""
 
 import math
 
@@ -8,23 +8,9 @@ import torch.nn.functional as F
 from torchvision import ops
 from torchvision.models.detection._utils import BoxCoder, Matcher
 
-from booktools.chapter_code import exercises
 from course_utils import checks
 
-CHAPTER = exercises("26_anchors_and_proposals")
 LIMIT = math.log(1000 / 16)
-
-
-def test_every_exercise_is_in_the_chapter_and_solved():
-    assert list(CHAPTER) == checks.exercises("26")
-
-
-@pytest.mark.parametrize("name", checks.exercises("26"))
-def test_stub_is_unattempted_and_solution_passes(name):
-    exercise = CHAPTER[name]
-    assert checks.judge(name, exercise.answer(exercise.stub)).status == "unattempted"
-    verdict = checks.judge(name, exercise.answer(exercise.solution))
-    assert verdict.status == "passed", verdict.text
 
 
 # Right answers written otherwise.
