@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 READY := $(VENV)/.ready
 FLOOR := .venv-floor
+SEEDS := 3
 FLOOR_READY := $(FLOOR)/.ready
 PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test run lint clean repository figures test-slow test-perturbed test-floor test-colab data
+.PHONY: help book test run lint clean repository figures test-slow test-perturbed test-floor test-colab test-real test-training data experiments
 
 help:
 	@echo "Tensors to Detectors"
@@ -45,7 +46,10 @@ figures: $(READY)  ## draw the cover, logo and favicon again
 data: $(READY)  ## draw the bundled street scenes again (data/README.md)
 	$(PY) -m course_utils.scenes --out data/pedestrians
 
-test-slow: test-perturbed test-floor test-colab  ## all slow proofs; run before an issue is closed
+experiments: $(READY)  ## run chapter 27's experiments again (an hour and a half)
+	$(PY) -m course_utils.experiments _build/experiments
+
+test-slow: test-perturbed test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
 
 test-perturbed: $(READY)  ## all chapters with one thread and no vector instructions
 	$(PERTURBED) $(PY) -m pytest -n logical chapters
@@ -60,6 +64,12 @@ $(FLOOR_READY): requirements-floor.txt pyproject.toml
 
 test-colab: $(READY)  ## every chapter whole, in a stand-in for Google Colab
 	COURSE_COLAB=all $(PY) -m pytest -n logical tests/test_colab_standin.py
+
+test-training: $(READY)  ## fine-tune on the bundled scenes, 3 seeds, and assert floors
+	$(PY) -m booktools.training_floors bundled
+
+test-real: $(READY)  ## the same on the real Penn-Fudan, found through COURSE_REAL_DATA
+	@$(PY) -m booktools.training_floors real --seeds $(SEEDS) $(if $(UPDATE),--update)
 
 clean:  ## remove what was rendered and cached (not the environment)
 	rm -rf _build .pytest_cache .ruff_cache

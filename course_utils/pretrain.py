@@ -3,14 +3,13 @@
     python -m course_utils.pretrain RUN [--scenes 2000] [--epochs 6] [--out FILE]
 
 RUN is a folder for checkpoints and the log: killed at any moment, the same command
-goes on after the last whole epoch. The result holds 16-bit floats, and no layer that
-knows the classes, for the chapters replace those.
+goes on after the last whole epoch. The result holds 16-bit floats.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,28 +19,12 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from course_utils import engine, models, runtime
+from course_utils.finetune import InMemory, collate
 from course_utils.shapes import CLASSES, Shapes
 
 __all__ = ["main", "pretrain"]
 
-TRAIN_SEED, TEST_SEED, BATCH, RATE = 1, 2, 4, 1e-3
-
-
-class Drawn(Dataset):
-    """The items of a data set, drawn once and kept in memory."""
-
-    def __init__(self, source: Dataset, transforms=None, progress: bool = True) -> None:
-        loader = DataLoader(source, None, num_workers=os.cpu_count() or 1)
-        bar = tqdm(loader, "draw", disable=not progress)
-        self.items = [(image.clone(), _cloned(target)) for image, target in bar]
-        self.transforms = transforms
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int):
-        image, target = self.items[i]
-        return self.transforms(image, target) if self.transforms else (image, target)
+TRAIN_SEED, TEST_SEED, BATCH, RATE, SIZE = 1, 2, 4, 1e-3, 288
 
 
 def _cloned(target: dict) -> dict:
@@ -49,8 +32,11 @@ def _cloned(target: dict) -> dict:
     return {k: v.clone() if torch.is_tensor(v) else v for k, v in target.items()}
 
 
-def _collate(batch):
-    return tuple(zip(*batch, strict=True))
+def drawn(source: Dataset, progress: bool = True) -> Iterator[tuple]:
+    """The items of a data set, drawn by several processes."""
+    loader = DataLoader(source, None, num_workers=os.cpu_count() or 1)
+    for image, target in tqdm(loader, "draw", disable=not progress):
+        yield image.clone(), _cloned(target)
 
 
 def pretrain(
@@ -74,16 +60,22 @@ def pretrain(
             v2.RandomGrayscale(0.1),
         ]
     )
-    train = Drawn(Shapes(scenes, TRAIN_SEED), transforms, progress)
-    test = Drawn(Shapes(max(1, scenes // 10), TEST_SEED), progress=progress)
+    train = InMemory(drawn(Shapes(scenes, TRAIN_SEED), progress), transforms)
+    test = InMemory(drawn(Shapes(max(1, scenes // 10), TEST_SEED), progress))
     generator = runtime.seed_everything(0)
     device = runtime.device()
-    model = models.mask_rcnn_mobilenet(len(CLASSES) + 1, "imagenet", trainable_from=2)
+    model = models.mask_rcnn_mobilenet(
+        len(CLASSES) + 1,
+        "imagenet",
+        trainable_from=2,
+        min_size=SIZE,
+        max_size=SIZE,
+    )
     model.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=0.01)
     loader = DataLoader(
-        train, BATCH, shuffle=True, generator=generator, collate_fn=_collate
+        train, BATCH, shuffle=True, generator=generator, collate_fn=collate
     )
     steps = epochs * len(loader)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -97,7 +89,7 @@ def pretrain(
         epochs=epochs,
         device=device,
         folder=folder,
-        test_loader=DataLoader(test, BATCH, collate_fn=_collate),
+        test_loader=DataLoader(test, BATCH, collate_fn=collate),
         clip_norm=5.0,
         progress=progress,
     )
@@ -105,11 +97,10 @@ def pretrain(
 
 
 def store(model: torch.nn.Module, file: Path) -> None:
-    """Write the weights, 16-bit, all but the predictors, in one step."""
+    """Write the weights, 16-bit, in one step."""
     state = {
         name: value.detach().cpu().half().contiguous()
         for name, value in model.state_dict().items()
-        if "_predictor" not in name
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")

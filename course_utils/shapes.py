@@ -341,6 +341,8 @@ def draw(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     for tall, name in sorted(objects):
         piece = cut_out(rng, name, tall)
         h, w = piece.cover.shape
+        if w > 1.5 * width:  # a wall, not an object
+            continue
         x = int(rng.uniform(-0.3 * w, width - 0.7 * w))
         foot = ground + (1.04 - ground) * tall / height * rng.uniform(0.6, 1.3)
         y = int(min(1.1, foot) * height - h)

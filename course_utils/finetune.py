@@ -1,0 +1,191 @@
+"""One fine-tuning run, the recipe of chapter 27, as a function.
+
+:func:`fine_tune` is what the experiments repeat (:mod:`course_utils.experiments`) and
+what the tests run on real photographs. Everything that varies is in a :class:`Recipe`.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from os import PathLike
+
+import torch
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from course_utils import engine, models, runtime
+from course_utils.boxes import masks_to_boxes
+from course_utils.datasets import PennFudan
+
+__all__ = ["InMemory", "Recipe", "augmentation", "collate", "fine_tune", "resized"]
+
+BATCH, WEIGHT_DECAY, CLIP_NORM = 4, 0.01, 5.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is made of.
+
+    Attributes:
+        weights: the start, as in :func:`models.mask_rcnn_mobilenet`.
+        rate: the highest learning rate of the one-cycle schedule.
+        steps: optimizer steps, of 4 images each.
+        images: the first so many training images are used.
+        size: the longer side of an image, in pixels.
+    """
+
+    weights: str | None
+    rate: float
+    steps: int
+    images: int = 120
+    size: int = 288
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "images", "size"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if not self.rate > 0:
+            raise ValueError(f"rate must be positive, got {self.rate!r}")
+
+
+class InMemory(Dataset):
+    """The items of a data set, made once and kept.
+
+    Args:
+        items: pairs ``(image, target)``.
+        transforms: called with ``(image, target)`` each time an item is asked for.
+    """
+
+    def __init__(self, items: Iterable, transforms: Callable | None = None) -> None:
+        self.items, self.transforms = list(items), transforms
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple:
+        image, target = self.items[index]
+        return self.transforms(image, target) if self.transforms else (image, target)
+
+
+def resized(size: int) -> Callable:
+    """Return a transform: the longer side becomes ``size`` pixels, boxes and masks too.
+
+    The boxes are taken from the resized masks, for a mask loses thin parts when it
+    shrinks; a person whose mask vanishes altogether is left out.
+    """
+
+    def resize(image, target):
+        image, target = v2.Resize(None, max_size=size)(image, target)
+        masks = target["masks"].as_subclass(torch.Tensor)
+        seen = masks.bool().flatten(1).any(1)
+        kept = {
+            name: value[seen] if isinstance(value, torch.Tensor) else value
+            for name, value in target.items()
+        }
+        boxes, canvas = masks_to_boxes(masks[seen]), image.shape[-2:]
+        kept["boxes"] = tv_tensors.BoundingBoxes(
+            boxes, format="XYXY", canvas_size=canvas
+        )
+        kept["masks"] = tv_tensors.Mask(masks[seen])
+        kept["area"] = masks[seen].sum((1, 2)).float()
+        return image, kept
+
+    return resize
+
+
+def augmentation() -> v2.Transform:
+    """Return the random transform of training: a mirror image, other colors."""
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.4),
+        ]
+    )
+
+
+def collate(batch: list) -> tuple:
+    """Join items into a batch without stacking: images differ in size."""
+    return tuple(zip(*batch, strict=True))
+
+
+def fine_tune(
+    recipe: Recipe,
+    root: str | PathLike,
+    seed: int,
+    *,
+    evaluations: int = 1,
+    held_out: int = 0,
+    progress: bool = True,
+) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+    """Train a Mask R-CNN on pedestrians, and score it along the way.
+
+    Args:
+        recipe: how to train.
+        root: a folder in the layout of Penn-Fudan.
+        seed: decides the fresh weights, the order of the images, their augmentation.
+        evaluations: how often to score the model, at equal distances; must divide
+            the recipe's steps. The last is at the end.
+        held_out: 0: score on the test split. More: on the last so many images of the
+            training split, which then are not trained on; for choosing a rate.
+        progress: show bars.
+
+    Returns:
+        The model, and for each evaluation a dictionary: ``step``, ``seconds`` and
+        ``cpu_seconds`` spent on training until then, the mean ``loss`` since the
+        last, and ``bbox/AP``, ``bbox/AP50``, ``segm/AP`` and ``segm/AP50``.
+
+    Raises:
+        ValueError: more images asked for than there are, or ``evaluations`` does not
+            divide the steps.
+    """
+    if recipe.steps % evaluations:
+        raise ValueError(f"{evaluations} evaluations do not divide {recipe.steps}")
+    data = PennFudan(root, "train", resized(recipe.size))
+    if recipe.images + held_out > len(data):
+        raise ValueError(
+            f"{recipe.images} images and {held_out} held out, of {len(data)}"
+        )
+    train = InMemory((data[i] for i in range(recipe.images)), augmentation())
+    if held_out:
+        test = InMemory(data[i] for i in range(len(data) - held_out, len(data)))
+    else:
+        test = InMemory(PennFudan(root, "test", resized(recipe.size)))
+
+    generator = runtime.seed_everything(seed)
+    device = runtime.device()
+    size = {"min_size": recipe.size, "max_size": recipe.size}
+    model = models.mask_rcnn_mobilenet(2, recipe.weights, **size).to(device)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        recipe.rate,
+        weight_decay=WEIGHT_DECAY,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.rate, recipe.steps, pct_start=0.1
+    )
+    steps = recipe.steps // evaluations
+    sampler = RandomSampler(train, num_samples=steps * BATCH, generator=generator)
+    loader = DataLoader(train, BATCH, sampler=sampler, collate_fn=collate)
+    test_loader = DataLoader(test, BATCH, collate_fn=collate)
+    records, seconds, cpu_seconds = [], 0.0, 0.0
+    for number in range(1, evaluations + 1):
+        wall, cpu = time.perf_counter(), time.process_time()
+        losses = engine.train_one_epoch(
+            model,
+            optimizer,
+            loader,
+            device,
+            schedule=schedule,
+            clip_norm=CLIP_NORM,
+            progress=progress,
+        )
+        seconds += time.perf_counter() - wall
+        cpu_seconds += time.process_time() - cpu
+        record = {"step": number * steps, "loss": losses["loss"]}
+        record |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+        results = engine.evaluate(model, test_loader, device, progress=progress)
+        for kind, numbers in results.items():
+            record |= {f"{kind}/{name}": numbers[name] for name in ("AP", "AP50")}
+        records.append(record)
+    return model, records
