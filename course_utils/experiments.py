@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             chosen.folder / f"{start}_{images}_{seed}.json",
             Recipe(STARTS[start], best_rate(searched[start]), chosen.steps, images),
             seed,
-            chosen.steps // 8,
+            chosen.steps // 8 if images == max(IMAGES) else chosen.steps,
         )
         | {"start": start}
         for images in IMAGES

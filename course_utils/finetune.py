@@ -116,6 +116,7 @@ def fine_tune(
     *,
     evaluations: int = 1,
     held_out: int = 0,
+    log: engine.Log | None = None,
     progress: bool = True,
 ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     """Train a Mask R-CNN on pedestrians, and score it along the way.
@@ -128,6 +129,7 @@ def fine_tune(
             the recipe's steps. The last is at the end.
         held_out: 0: score on the test split. More: on the last so many images of the
             training split, which then are not trained on; for choosing a rate.
+        log: is told each loss and the learning rate, with the step's number.
         progress: show bars.
 
     Returns:
@@ -162,7 +164,10 @@ def fine_tune(
         weight_decay=WEIGHT_DECAY,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, recipe.steps, pct_start=0.1
+        optimizer,
+        recipe.rate,
+        recipe.steps,
+        pct_start=0.1 if recipe.steps > 10 else 0.3,  # of 10, 0.1 divides by zero
     )
     steps = recipe.steps // evaluations
     sampler = RandomSampler(train, num_samples=steps * BATCH, generator=generator)
@@ -178,6 +183,8 @@ def fine_tune(
             device,
             schedule=schedule,
             clip_norm=CLIP_NORM,
+            first_step=(number - 1) * steps,
+            log=log,
             progress=progress,
         )
         seconds += time.perf_counter() - wall

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-__all__ = ["mask_rcnn_mobilenet", "mask_rcnn_resnet50", "replace_heads"]
+__all__ = ["mask_rcnn_mobilenet", "mask_rcnn_resnet50", "paste_masks", "replace_heads"]
 
 SHAPES_FILE = Path(__file__).parents[1] / "data" / "weights/shapes_detector.safetensors"
 
@@ -42,6 +43,8 @@ def mask_rcnn_mobilenet(
 ) -> MaskRCNN:
     """A Mask R-CNN of about 3 million parameters for images of about 300 pixels.
 
+    Masks are pasted with :func:`paste_masks`; all else is torchvision's.
+
     Args:
         num_classes: classes with the background, which is class 0; at least 2.
         weights: what training starts from.
@@ -50,8 +53,8 @@ def mask_rcnn_mobilenet(
             ``"imagenet"``: torchvision's MobileNetV2 (see
             :mod:`course_utils.weights`) with its BatchNorm statistics frozen.
             ``"shapes"``: the detector that ``python -m course_utils.pretrain`` made of
-            drawn objects. The layers that know its classes are kept if ``num_classes``
-            is its own number, 18; for any other number they start fresh.
+            drawn objects. If ``num_classes`` is not its own number, 18, each new class
+            starts as the mean of its classes: as any object.
         trainable_from: the first of the body's 18 blocks that trains. Default: 0
             without weights, 7 with weights.
         channels: channels of the feature pyramid and of the mask head.
@@ -105,6 +108,7 @@ def mask_rcnn_mobilenet(
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
         **{**SMALL, **options},
     )
+    model.transform.__class__ = PastingExactly
     if weights == "shapes":
         _load_shapes(model)
     return model.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
@@ -176,6 +180,72 @@ def replace_heads(model: MaskRCNN, num_classes: int) -> MaskRCNN:
     return model
 
 
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put the small masks of detections where they belong in the image.
+
+    torchvision's ``paste_masks_in_image`` rounds each box to whole pixels first. Here
+    each pixel's center asks which place of the box it lies in, so nothing is rounded.
+
+    Args:
+        masks: (N, 1, M, M), probabilities, each covering its whole box.
+        boxes: (N, 4), xyxy in pixels; an empty box gives an empty mask.
+        size: the image's height and width.
+
+    Returns:
+        (N, 1, height, width), 0 outside the boxes, bilinear within.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if masks.ndim != 4 or masks.shape[1] != 1 or boxes.shape != (len(masks), 4):
+        raise ValueError(
+            "masks must be (N, 1, M, M) and boxes (N, 4), got "
+            f"{tuple(masks.shape)} and {tuple(boxes.shape)}"
+        )
+    height, width = size
+    if not len(masks):
+        return masks.new_zeros(0, 1, height, width)
+    x1, y1, x2, y2 = boxes.to(masks).T[:, :, None]  # (N, 1) each
+    x = (torch.arange(width).to(masks) + 0.5 - x1) / (x2 - x1).clamp(min=1e-6)
+    y = (torch.arange(height).to(masks) + 0.5 - y1) / (y2 - y1).clamp(min=1e-6)
+    places = torch.stack(
+        [
+            x[:, None].expand(-1, height, -1),
+            y[:, :, None].expand(-1, -1, width),
+        ],
+        dim=-1,
+    )
+    inside = ((places >= 0) & (places <= 1)).all(dim=-1)[:, None]
+    pasted = nn.functional.grid_sample(
+        masks, places * 2 - 1, padding_mode="border", align_corners=False
+    )
+    return pasted * inside
+
+
+class PastingExactly(GeneralizedRCNNTransform):
+    """torchvision's transform, which also pastes masks, with :func:`paste_masks`.
+
+    The targets of training are cut with ``roi_align(..., aligned=False)``, which takes
+    a pixel's corner for its center: they show the box half a pixel further on, and
+    there they are pasted (chapter 26).
+    """
+
+    def postprocess(self, result, image_shapes, original_image_sizes):
+        if self.training:
+            return result
+        masks = [prediction.pop("masks", None) for prediction in result]
+        result = super().postprocess(result, image_shapes, original_image_sizes)
+        for prediction, mask, seen, size in zip(
+            result, masks, image_shapes, original_image_sizes, strict=True
+        ):
+            if mask is not None:
+                boxes = prediction["boxes"]
+                pixel = boxes.new_tensor([size[1] / seen[1], size[0] / seen[0]])
+                shifted = boxes + 0.5 * pixel.repeat(2)
+                prediction["masks"] = paste_masks(mask, shifted, size)
+        return result
+
+
 def _check_classes(num_classes: int) -> None:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int):
         raise TypeError(f"num_classes must be an integer, got {num_classes!r}")
@@ -193,19 +263,24 @@ def _imagenet_body() -> dict[str, torch.Tensor]:
 
 
 def _load_shapes(model: MaskRCNN) -> None:
-    """Load the pretrained detector; layers made for other classes stay fresh."""
+    """Load the pretrained detector; a new class starts as the mean of its classes."""
     if not SHAPES_FILE.is_file():
         raise FileNotFoundError(
             f"the weights {SHAPES_FILE.name} are not there; make them with "
             "`python -m course_utils.pretrain`"
         )
-    own = model.state_dict()
-    loaded = {
-        name: value.float()
-        for name, value in load_file(SHAPES_FILE).items()
-        if own[name].shape == value.shape
-    }
-    missing = model.load_state_dict(loaded, strict=False).missing_keys
-    odd = [n for n in missing if not n.startswith(CLASS_LAYERS)]
-    if odd:
-        raise ValueError(f"{SHAPES_FILE.name} lacks {odd[0]} and {len(odd) - 1} more")
+    own, stored = model.state_dict(), load_file(SHAPES_FILE)
+    if odd := sorted(own.keys() ^ stored.keys()):
+        raise ValueError(
+            f"{SHAPES_FILE.name} does not fit: {odd[0]}, {len(odd)} in all"
+        )
+    classes = len(stored["roi_heads.box_predictor.cls_score.bias"])
+    for name, value in stored.items():
+        value = value.float()
+        if name.startswith(CLASS_LAYERS) and value.shape != own[name].shape:
+            each = value.unflatten(0, (classes, -1))
+            new = own[name].unflatten(0, (-1, each.shape[1]))
+            mean = each[1:].mean(dim=0).expand_as(new[1:])
+            value = torch.cat([each[:1], mean]).flatten(0, 1)
+        stored[name] = value
+    model.load_state_dict(stored)

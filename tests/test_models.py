@@ -141,3 +141,78 @@ def test_the_full_model_takes_two_steps():
     assert loss.isfinite()
     with pytest.raises(ValueError, match="got 'imagenet'"):
         models.mask_rcnn_resnet50(2, "imagenet")
+
+
+def test_paste_by_hand():
+    """A mask of ones fills its box to the pixel; a box of half pixels, every second."""
+    ones = torch.ones(3, 1, 28, 28)
+    boxes = torch.tensor([[2.0, 1, 5, 4], [0.5, 0.5, 2.5, 1.5], [-4.0, -4, 20, 20]])
+    pasted = models.paste_masks(ones, boxes, (6, 8))
+    expected = torch.zeros(3, 1, 6, 8)
+    expected[0, :, 1:4, 2:5] = 1
+    expected[1, :, 0:2, 0:3] = 1  # centers on the border belong to it
+    expected[2] = 1
+    torch.testing.assert_close(pasted, expected)
+    left = torch.zeros(1, 1, 2, 2)
+    left[..., 0] = 1  # bilinear between the centers of the two columns
+    row = models.paste_masks(left, torch.tensor([[0.0, 0, 8, 1]]), (1, 8))[0, 0, 0]
+    expected = torch.tensor([1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0])
+    torch.testing.assert_close(row, expected)
+
+
+def test_paste_is_torchvisions_for_whole_pixels_and_masks_as_large():
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.rand(1, 1, 28, 28, generator=generator) > 0.5).float()
+    box = torch.tensor([[3.0, 2.0, 31.0, 30.0]])
+    ours = models.paste_masks(mask, box, (40, 40))
+    assert torch.equal(ours[0, 0, 2:30, 3:31].round(), mask[0, 0])
+    theirs = paste_masks_in_image(mask, box, (40, 40))
+    assert (theirs[0, 0, 2:30, 3:31].round() != mask[0, 0]).any()  # it stretches
+
+
+def test_paste_degenerate_and_bad():
+    assert models.paste_masks(torch.ones(0, 1, 28, 28), torch.ones(0, 4), (5, 6)).shape
+    empty = torch.tensor([[3.0, 3, 3, 3], [4.0, 4, 2, 2]])
+    pasted = models.paste_masks(torch.ones(2, 1, 28, 28), empty, (5, 6))
+    assert pasted.isfinite().all() and not pasted.any()
+    with pytest.raises(ValueError, match=r"\(2, 28, 28\) and \(2, 4\)"):
+        models.paste_masks(torch.ones(2, 28, 28), empty, (5, 6))
+    with pytest.raises(ValueError, match=r"and \(2, 4\)"):
+        models.paste_masks(torch.ones(3, 1, 28, 28), empty, (5, 6))
+
+
+def test_true_masks_come_back_better_than_with_rounded_boxes():
+    """Cut as targets of training are, then pasted as the model pastes."""
+    from torchvision.models.detection.roi_heads import (
+        paste_masks_in_image,
+        project_masks_on_boxes,
+    )
+
+    from course_utils.datasets import PennFudan, pedestrians
+
+    data, overlaps = PennFudan(pedestrians(), "test"), {"ours": [], "theirs": []}
+    model = models.mask_rcnn_mobilenet(2).eval()
+    for i in range(10):
+        image, target = data[i]
+        masks = target["masks"].as_subclass(torch.Tensor).bool()
+        boxes = target["boxes"].as_subclass(torch.Tensor)
+        cut = project_masks_on_boxes(masks, boxes, torch.arange(len(boxes)), 28)
+        size, half = tuple(image.shape[-2:]), tuple(s // 2 for s in image.shape[-2:])
+        found = {"boxes": boxes, "masks": cut[:, None]}
+        (ours,) = model.transform.postprocess([dict(found)], [size], [size])
+        assert torch.equal(ours["boxes"], boxes)
+        smaller = {**found, "boxes": boxes / 2}  # seen at half the size: much alike
+        (scaled,) = model.transform.postprocess([smaller], [half], [size])
+        assert scaled["masks"].shape == ours["masks"].shape
+        for name, pasted in (
+            ("ours", ours["masks"]),
+            ("theirs", paste_masks_in_image(cut[:, None], boxes, size)),
+        ):
+            inside = pasted[:, 0] > 0.5
+            both = (inside & masks).sum((1, 2))
+            overlaps[name] += (both / (inside | masks).sum((1, 2))).tolist()
+    ours, theirs = (torch.tensor(overlaps[name]) for name in ("ours", "theirs"))
+    assert ours.mean() > 0.95 > theirs.mean() + 0.02
+    assert (ours > theirs).float().mean() > 0.9

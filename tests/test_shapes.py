@@ -87,13 +87,20 @@ def test_pretraining_stores_what_the_model_loads(tmp_path, monkeypatch):
         assert stored.get_tensor(names[0]).dtype == torch.float16
     monkeypatch.setattr(models, "SHAPES_FILE", file)
     own = models.mask_rcnn_mobilenet(len(shapes.CLASSES) + 1, "shapes").state_dict()
-    other = models.mask_rcnn_mobilenet(2, "shapes").state_dict()
-    fresh = {name for name in own if own[name].shape != other[name].shape}
-    assert fresh and all(name.startswith(models.CLASS_LAYERS) for name in fresh)
+    other = models.mask_rcnn_mobilenet(3, "shapes").state_dict()
+    new = {name for name in own if own[name].shape != other[name].shape}
+    assert new and all(name.startswith(models.CLASS_LAYERS) for name in new)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(own[name], value, rtol=1e-3, atol=1e-4)
-        if name not in fresh:
+        if name not in new:
             assert torch.equal(other[name], own[name])
+    name = "roi_heads.box_predictor.bbox_pred.bias"  # dx, dy, dw, dh of each class
+    assert torch.equal(other[name][:4], own[name][:4])
+    for number in (1, 2):
+        mean = own[name].reshape(18, 4)[1:].mean(dim=0)
+        torch.testing.assert_close(other[name].reshape(3, 4)[number], mean)
+    with pytest.raises(ValueError, match="does not fit"):
+        models.mask_rcnn_mobilenet(2, "shapes", mask_layers=2)
 
 
 def test_an_object_wider_than_the_picture_is_left_out(monkeypatch):
