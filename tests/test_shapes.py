@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch.utils.data import DataLoader
 
-from course_utils import models, pretrain, shapes, weights
+from course_utils import engine, models, pretrain, shapes, weights
+from course_utils.finetune import collate
 from course_utils.targets import check_target
 
 # What the two generators may share: the streets, and what streets are made of.
@@ -109,3 +111,17 @@ def test_an_object_wider_than_the_picture_is_left_out(monkeypatch):
     monkeypatch.setattr(shapes, "cut_out", lambda rng, name, tall: wide)
     _, masks, names = shapes.draw(1, 0)
     assert names == [] and not masks.any()
+
+
+def test_the_bundled_detector_knows_its_objects():
+    """On scenes that it was not trained on, by the file that the chapters load."""
+    model = models.mask_rcnn_mobilenet(
+        len(shapes.CLASSES) + 1,
+        "shapes",
+        min_size=pretrain.SIZE,
+        max_size=pretrain.SIZE,
+    )
+    assert models.SHAPES_FILE.stat().st_size <= 8e6
+    loader = DataLoader(shapes.Shapes(16, 77), 4, collate_fn=collate)
+    results = engine.evaluate(model, loader, "cpu", progress=False)
+    assert results["bbox"]["AP50"] > 0.5 and results["segm"]["AP50"] > 0.4
