@@ -31,10 +31,10 @@ from course_utils.finetune import Recipe, fine_tune
 __all__ = ["main", "problems"]
 
 REAL_FILE = RESULTS / "penn_fudan.json"
-REAL = Recipe("shapes", 1e-3, 500, 120, 288)
+REAL = Recipe("imagenet", 1e-3, 500, 120, 288, color=False)
 FLOORS = {
     "real": {"bbox/AP": 0.55, "bbox/AP50": 0.93, "segm/AP": 0.44},
-    "bundled": {"bbox/AP": 0.55, "bbox/AP50": 0.90, "segm/AP": 0.45},
+    "bundled": {"bbox/AP": 0.45, "bbox/AP50": 0.78, "segm/AP": 0.35},
 }
 NEAR = 0.05
 SEEDS = 3

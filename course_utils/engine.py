@@ -70,7 +70,7 @@ def train_one_epoch(
     model.train()
     device = torch.device(device)
     sums, steps = {}, 0
-    bar = tqdm(loader, "train", disable=not (progress and distributed.is_main()))
+    bar = _bar(loader, "train", progress)
     for images, targets in bar:
         check_targets(images, targets)
         images = [_as_float(image, device) for image in images]
@@ -146,7 +146,7 @@ def evaluate(
     mode = model.training
     model.eval()
     found = {}  # image id: an evaluator of that image for each type
-    bar = tqdm(loader, "evaluate", disable=not (progress and distributed.is_main()))
+    bar = _bar(loader, "evaluate", progress)
     try:
         for images, targets in bar:
             images = [_as_float(image, torch.device(device)) for image in images]
@@ -286,6 +286,12 @@ def fit(
     finally:
         writer.close()
     return state.history
+
+
+def _bar(loader: Iterable, name: str, progress: bool) -> tqdm:
+    """A bar of the first process, unless TQDM_DISABLE is set."""
+    hidden = {} if progress and distributed.is_main() else {"disable": True}
+    return tqdm(loader, name, **hidden)
 
 
 def _as_float(image: Tensor, device: torch.device) -> Tensor:

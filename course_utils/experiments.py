@@ -1,4 +1,4 @@
-"""The experiments of chapter 27: three starts, three numbers of images, three seeds.
+"""The experiments of chapter 27: three starts, few and many images, three seeds.
 
     python -m course_utils.experiments RUNS [--start scratch] [--out FILE]
 
@@ -33,7 +33,8 @@ FILE = RESULTS / "fine_tuning.json"
 STEPS = 240
 STARTS = {"scratch": None, "imagenet": "imagenet", "shapes": "shapes"}
 RATES = (3e-4, 1e-3, 3e-3)
-IMAGES = (120, 30, 8)
+ALL_IMAGES = 120
+IMAGES = {"scratch": (120,), "imagenet": (120,), "shapes": (120, 30, 8)}
 SEEDS = (0, 1, 2)
 SEARCH_SEED, SEARCH_IMAGES, HELD_OUT = 100, 100, 20
 
@@ -105,11 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             chosen.folder / f"{start}_{images}_{seed}.json",
             Recipe(STARTS[start], best_rate(searched[start]), chosen.steps, images),
             seed,
-            chosen.steps // 8 if images == max(IMAGES) else chosen.steps,
+            chosen.steps // 8 if images == ALL_IMAGES else chosen.steps,
         )
         | {"start": start}
-        for images in IMAGES
         for start in chosen.start
+        for images in IMAGES[start]
         for seed in SEEDS
     ]
     if set(chosen.start) != set(STARTS):

@@ -33,6 +33,7 @@ class Recipe:
         steps: optimizer steps, of 4 images each.
         images: the first so many training images are used.
         size: the longer side of an image, in pixels.
+        color: whether training changes colors at random; mirror images it always does.
     """
 
     weights: str | None
@@ -40,6 +41,7 @@ class Recipe:
     steps: int
     images: int = 120
     size: int = 288
+    color: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "images", "size"):
@@ -94,14 +96,12 @@ def resized(size: int) -> Callable:
     return resize
 
 
-def augmentation() -> v2.Transform:
+def augmentation(color: bool = True) -> v2.Transform:
     """Return the random transform of training: a mirror image, other colors."""
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.4),
-        ]
-    )
+    steps = [v2.RandomHorizontalFlip()]
+    if color:
+        steps.append(v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.4))
+    return v2.Compose(steps)
 
 
 def collate(batch: list) -> tuple:
@@ -148,7 +148,9 @@ def fine_tune(
         raise ValueError(
             f"{recipe.images} images and {held_out} held out, of {len(data)}"
         )
-    train = InMemory((data[i] for i in range(recipe.images)), augmentation())
+    train = InMemory(
+        (data[i] for i in range(recipe.images)), augmentation(recipe.color)
+    )
     if held_out:
         test = InMemory(data[i] for i in range(len(data) - held_out, len(data)))
     else:

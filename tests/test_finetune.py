@@ -1,6 +1,8 @@
 """One fine-tuning run as a function, and the experiments that repeat it."""
 
 import json
+from dataclasses import asdict
+from itertools import product
 
 import pytest
 import small_training as small
@@ -128,12 +130,12 @@ def test_experiments_go_on_where_they_stopped(tmp_path, monkeypatch):
     runs, out = tmp_path / "runs", tmp_path / "out.json"
     common = [str(runs), "--steps", "16", "--out", str(out)]
     experiments.main([*common, "--start", "scratch"])
-    assert not out.exists() and len(calls) == 3 + 9
+    assert not out.exists() and len(calls) == 3 + 3
     experiments.main(common)
-    assert len(calls) == 36 == len(set(calls))
+    assert len(calls) == 24 == len(set(calls))
     result = json.loads(out.read_text())
     assert result["rates"] == dict.fromkeys(experiments.STARTS, 3e-3)
-    assert len(result["search"]) == 9 and len(result["runs"]) == 27
+    assert len(result["search"]) == 9 and len(result["runs"]) == 15
     assert {run["steps"] for run in result["search"]} == {8}
     points = {run["images"]: len(run["curve"]) for run in result["runs"]}
     assert points == {120: 8, 30: 1, 8: 1}
@@ -144,4 +146,31 @@ def test_experiments_go_on_where_they_stopped(tmp_path, monkeypatch):
     assert searched == {20} and all(c[-1] == 0 for c in calls if c[1] != 100)
     before = out.read_bytes()
     experiments.main(common)
-    assert len(calls) == 36 and out.read_bytes() == before
+    assert len(calls) == 24 and out.read_bytes() == before
+
+
+def test_stored_experiments_are_whole():
+    result = json.loads(experiments.FILE.read_text())
+    runs = {(r["start"], r["images"], r["seed"]) for r in result["runs"]}
+    starts = list(experiments.STARTS)
+    numbers = [(start, n) for start in starts for n in experiments.IMAGES[start]]
+    assert runs == {(*pair, s) for pair, s in product(numbers, experiments.SEEDS)}
+    assert len(result["runs"]) == len(runs)
+    for run in result["runs"]:
+        assert run["steps"] == experiments.STEPS == run["curve"][-1]["step"]
+        assert run["rate"] == result["rates"][run["start"]]
+        assert run["weights"] == experiments.STARTS[run["start"]]
+    for start in starts:
+        tried = [run for run in result["search"] if run["start"] == start]
+        assert [run["rate"] for run in tried] == list(experiments.RATES)
+        assert result["rates"][start] == experiments.best_rate(tried)
+
+
+def test_stored_figures_of_the_photographs_are_their_means():
+    from booktools import training_floors as floors
+
+    result = json.loads(floors.REAL_FILE.read_text())
+    assert [run["seed"] for run in result["runs"]] == list(range(floors.SEEDS))
+    assert result["mean"] == floors.means(result["runs"])
+    assert not floors.problems(result["mean"], floors.FLOORS["real"], None)
+    assert result["recipe"] == asdict(floors.REAL)

@@ -1,0 +1,365 @@
+"""Exercises of chapter 27, fine-tuning Mask R-CNN."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from course_utils.checks.core import Case, Wrong, exercise
+
+__all__: list[str] = []
+
+
+# --- 1 ------------------------------------------------------------------------
+
+
+def _run(start: str, images: int, *points: tuple, seed: int = 0) -> dict:
+    curve = [
+        {"step": step, "bbox/AP": box, "segm/AP": round(box / 2, 4)}
+        for step, box in points
+    ]
+    return {"start": start, "images": images, "seed": seed, "curve": curve}
+
+
+@exercise("27.steps_to_reach")
+def steps_to_reach() -> list[Case]:
+    rising = _run("shapes", 120, (30, 0.25), (60, 0.5), (90, 0.75))
+    slow = _run("shapes", 120, (30, 0.0), (60, 0.25), (90, 0.5), seed=1)
+    dips = _run("shapes", 120, (30, 0.5), (60, 0.25), (90, 0.75), seed=2)
+    few = _run("shapes", 8, (30, 0.5), (60, 0.75))
+    other = _run("scratch", 120, (30, 0.75), (60, 0.75))
+
+    def case(says, runs, expect, start="shapes", images=120, name="bbox/AP", goal=0.5):
+        return Case(says, args=(runs, start, images, name, goal), expect=expect)
+
+    return [
+        case("no runs", [], []),
+        case("one run", [rising], [60]),
+        case("a goal that is met exactly", [rising], [30], goal=0.25),
+        case("a goal that is never met", [rising], [None], goal=0.9),
+        case("two seeds", [rising, slow], [60, 90]),
+        case("a curve that falls again: the first time counts", [dips], [30]),
+        case("another start among them", [other, rising], [60]),
+        case("another number of images among them", [few, rising], [60]),
+        case("mask AP", [rising, slow], [60, 90], name="segm/AP", goal=0.25),
+        case("one of three never", [rising, slow, dips], [90, None, 90], goal=0.75),
+    ]
+
+
+# --- 2 ------------------------------------------------------------------------
+
+
+def _network() -> nn.Module:
+    body = nn.Sequential(*[nn.Linear(2, 2) for _ in range(12)])
+    return nn.ModuleDict({"body": body, "bodywork": nn.Linear(2, 3)})
+
+
+def _freeze(says: str, prefixes: list[str], frozen: set[str], thawed=True) -> Case:
+    def test(answer):
+        model = _network()
+        for name, parameter in model.named_parameters():
+            # What was frozen before and is not named must train afterwards.
+            parameter.requires_grad_(thawed or name not in ("bodywork.bias",))
+        result = answer(model, list(prefixes))
+        wrong = []
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad == (name in frozen):
+                wrong.append(f"{name} {'trains' if name in frozen else 'is frozen'}")
+        if wrong:
+            raise Wrong(f"freeze(model, {prefixes}): {wrong[0]}, and should not")
+        if result is None:
+            raise Wrong("None was returned (does the function end with a return?)")
+        sizes = {name: p.numel() for name, p in model.named_parameters()}
+        off = sum(sizes[name] for name in frozen)
+        right = (off, sum(sizes.values()) - off)
+        try:
+            got = tuple(int(value) for value in result)
+        except (TypeError, ValueError):
+            raise Wrong(f"a pair of numbers is wanted, got {result!r}") from None
+        if got != right:
+            raise Wrong(f"freeze(model, {prefixes}) must return {right}, got {got}")
+
+    return Case(says, test=test)
+
+
+@exercise("27.freeze")
+def freeze() -> list[Case]:
+    def of(*modules):
+        return {f"{m}.{part}" for m in modules for part in ("weight", "bias")}
+
+    body = [f"body.{i}" for i in range(12)]
+    return [
+        _freeze("nothing to freeze", [], set()),
+        _freeze("one layer", ["body.2"], of("body.2")),
+        _freeze("body.1 is not body.10", ["body.1"], of("body.1")),
+        _freeze("a module whose name begins alike", ["body"], of(*body)),
+        _freeze("two prefixes", ["body.0", "bodywork"], of("body.0", "bodywork")),
+        _freeze(
+            "one that names both a part and the whole", ["body", "body.3"], of(*body)
+        ),
+        _freeze("a parameter by its full name", ["body.4.bias"], {"body.4.bias"}),
+        _freeze("what was frozen before trains again", ["body.5"], of("body.5"), False),
+    ]
+
+
+# --- 3 ------------------------------------------------------------------------
+
+
+def _repaired(target: dict, height: int, width: int) -> dict:
+    rows, kept = [], []
+    for i, (x1, y1, x2, y2) in enumerate(target["boxes"].double().tolist()):
+        x1, x2 = (min(max(v, 0), width) for v in (x1, x2))
+        y1, y2 = (min(max(v, 0), height) for v in (y1, y2))
+        if x1 < x2 and y1 < y2:
+            rows.append([x1, y1, x2, y2])
+            kept.append(i)
+    return {
+        "boxes": torch.tensor(rows, dtype=torch.float32).reshape(-1, 4),
+        "labels": target["labels"][kept].to(torch.int64),
+        "masks": (target["masks"][kept] != 0).to(torch.uint8),
+    }
+
+
+@exercise("27.repair")
+def repair() -> list[Case]:
+    def case(
+        says,
+        boxes,
+        height=4,
+        width=6,
+        dtype=torch.float32,
+        mask=torch.uint8,
+        top=1,
+        labels=torch.int64,
+    ):
+        boxes = torch.tensor(boxes, dtype=dtype).reshape(-1, 4)
+        generator = torch.Generator().manual_seed(len(boxes))
+        masks = torch.randint(2, (len(boxes), height, width), generator=generator)
+        target = {
+            "boxes": boxes,
+            "labels": torch.arange(1, len(boxes) + 1).to(labels),
+            "masks": (masks * top).to(mask),
+        }
+        args = (target, height, width)
+        return Case(says, args=args, expect=_repaired(*args))
+
+    inside = [1.0, 1, 3, 3]
+    return [
+        case("a good target", [inside]),
+        case("a box that leaves at the right: x is cut to the width", [[4.0, 1, 9, 3]]),
+        case("a box that leaves at the bottom", [[1.0, 2, 3, 9]]),
+        case("a box that leaves at the left and above", [[-2.0, -1, 3, 3]]),
+        case("a box without width", [inside, [2.0, 1, 2, 3]]),
+        case("a box without height", [[2.0, 3, 4, 3], inside]),
+        case("corners in the wrong order", [inside, [3.0, 1, 1, 3]]),
+        case("a box wholly outside", [[7.0, 1, 9, 3], inside]),
+        case("nothing is left", [[7.0, 1, 9, 3]]),
+        case("no objects", []),
+        case("boxes in float16", [inside], dtype=torch.float16),
+        case("whole numbers", [[0, 0, 6, 4]], dtype=torch.int64),
+        case("labels in int32", [inside, inside], labels=torch.int32),
+        case("masks as booleans", [inside], mask=torch.bool),
+        case("masks of 0 and 255", [inside], top=255),
+    ]
+
+
+# --- 4 ------------------------------------------------------------------------
+
+
+class Detector(nn.Module):
+    """A stand-in: losses in training mode, detections in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+
+    def forward(self, images, targets=None):
+        if not self.training:
+            return [{"scores": image.mean().reshape(1)} for image in images]
+        if targets is None:
+            raise AssertionError("targets should not be none when in training mode")
+        x = torch.stack([image.mean() for image in images]).mean()
+        return {
+            "loss_classifier": (self.weight[0] * x - 1) ** 2,
+            "loss_mask": 3 * (self.weight[1] + x) ** 2,
+        }
+
+
+def _stepped(
+    limit: float, stale: float, steps: int
+) -> tuple[list[float], torch.Tensor]:
+    """What right steps return and leave behind, on numbers."""
+    w, x, out = [1.0, -2.0], 0.5, []
+    for _ in range(steps):
+        out.append((w[0] * x - 1) ** 2 + 3 * (w[1] + x) ** 2)
+        slope = [2 * x * (w[0] * x - 1), 6 * (w[1] + x)]
+        norm = (slope[0] ** 2 + slope[1] ** 2) ** 0.5
+        scale = min(1.0, limit / (norm + 1e-6))
+        w = [v - 0.1 * scale * s for v, s in zip(w, slope, strict=True)]
+    return out, torch.tensor(w)
+
+
+def _step(says: str, limit=100.0, training=True, stale=0.0, steps=1) -> Case:
+    def test(answer):
+        model = Detector().train(training)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        if stale:
+            model.weight.grad = torch.full((2,), stale)
+        images, targets = [torch.full((3, 2, 2), 0.5)], [{}]
+        got = [answer(model, optimizer, images, targets, limit) for _ in range(steps)]
+        losses, weight = _stepped(limit, stale, steps)
+        if got[0] is None:
+            raise Wrong("None was returned (does the function end with a return?)")
+        if not all(type(value) in (float, int) for value in got):
+            kind = type(got[0]).__name__
+            raise Wrong(f"a Python number must be returned, got a {kind}")
+        for number, (mine, right) in enumerate(zip(got, losses, strict=True), 1):
+            if abs(mine - right) > 1e-4:
+                raise Wrong(f"step {number} must return {right:.4f}, got {mine:.4f}")
+        if not torch.allclose(model.weight.detach(), weight, atol=1e-4):
+            shown = [round(v, 4) for v in model.weight.tolist()]
+            right = [round(v, 4) for v in weight.tolist()]
+            raise Wrong(
+                f"after {steps} step(s) the weights must be {right}, they are {shown}"
+            )
+
+    return Case(says, test=test)
+
+
+@exercise("27.fixed_step")
+def fixed_step() -> list[Case]:
+    return [
+        _step("one step, nothing to clip"),
+        _step("right after an evaluation", training=False),
+        _step("old gradients lie there", stale=5.0),
+        _step("gradients to be clipped", limit=0.5),
+        _step("clipped, with old gradients", limit=0.5, stale=-3.0),
+        _step("three steps", steps=3),
+        _step("three clipped steps after an evaluation", 0.5, False, 2.0, 3),
+    ]
+
+
+# --- 5 ------------------------------------------------------------------------
+
+
+def _map(masks, scores, threshold):
+    ranked = sorted(
+        (i for i, s in enumerate(scores.tolist()) if s >= threshold),
+        key=lambda i: -scores[i].item(),
+    )
+    result = torch.zeros(masks.shape[1:], dtype=torch.int64)
+    for number, i in enumerate(ranked, 1):
+        result[(masks[i] > 0.5) & (result == 0)] = number
+    return result
+
+
+@exercise("27.instance_map")
+def instance_map() -> list[Case]:
+    def case(says, masks, scores, threshold=0.5):
+        if isinstance(masks, list):
+            masks = torch.tensor(masks)
+        scores = torch.tensor(scores, dtype=torch.float32)
+        args = (masks, scores, threshold)
+        return Case(says, args=args, expect=_map(*args))
+
+    left, right = [[0.9, 0.8, 0.1]], [[0.2, 0.7, 0.9]]
+    generator = torch.Generator().manual_seed(1)
+    many = torch.rand(6, 5, 7, generator=generator)
+    return [
+        case("one person", [left], [0.9]),
+        case("below the threshold", [left], [0.4]),
+        case("exactly at the threshold", [left], [0.5]),
+        case("exactly one half is not inside", [[[0.5, 0.6]]], [0.9]),
+        case("two that overlap, best first", [left, right], [0.9, 0.8]),
+        case("two that overlap, best last", [left, right], [0.6, 0.8]),
+        case("equal scores", [left, right], [0.75, 0.75]),
+        case("a gap: numbers without a hole", [left, right, right], [0.9, 0.1, 0.7]),
+        case("no detections", torch.zeros(0, 2, 3), []),
+        case("six of them", many, [0.6, 0.9, 0.2, 0.7, 0.95, 0.5]),
+    ]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
+def _kept(file: Path) -> str:
+    if not file.exists():
+        return "nothing"
+    try:
+        return repr(torch.load(file, weights_only=True)["score"])
+    except Exception as error:  # half a file has many kinds of errors
+        return f"a file that cannot be loaded ({type(error).__name__})"
+
+
+def _keep(says: str, scores: list, kept: list[bool], final) -> Case:
+    def test(answer):
+        with tempfile.TemporaryDirectory() as name:
+            file = Path(name) / "best.pt"
+            for number, (score, right) in enumerate(zip(scores, kept, strict=True), 1):
+                state = {"weight": torch.full((2,), float(number))}
+                got = answer(state, score, file)
+                if got is None:
+                    raise Wrong("None was returned (is there a return?)")
+                if bool(got) != right:
+                    raise Wrong(f"scores {scores[:number]}: it must return {right}")
+            shown = _kept(file)
+            if shown != repr(final) and not (final is None and shown == "nothing"):
+                raise Wrong(f"scores {scores}: {final} must be kept, there is {shown}")
+            if final is not None:
+                content = torch.load(file, weights_only=True)
+                place = 1 + max(i for i, keep in enumerate(kept) if keep)
+                if set(content) != {"score", "state"} or not torch.equal(
+                    content["state"]["weight"], torch.full((2,), float(place))
+                ):
+                    raise Wrong("the file must hold 'score', and the 'state' with it")
+            _alone(file)
+
+    return Case(says, test=test)
+
+
+def _alone(file: Path) -> None:
+    beside = sorted(p.name for p in file.parent.iterdir() if p != file)
+    if beside:
+        raise Wrong(f"besides the file there is {beside[0]}")
+
+
+def _crash(says: str, first: bool) -> Case:
+    def test(answer):
+        with tempfile.TemporaryDirectory() as name:
+            file = Path(name) / "best.pt"
+            if first:
+                answer({"weight": torch.ones(2)}, 0.25, file)
+            state = {"weight": torch.ones(5000), "bad": lambda: None}  # not to be saved
+            try:
+                answer(state, 0.75, file)
+            except Exception:
+                pass
+            else:
+                raise Wrong("torch.save failed, and no error was raised")
+            shown = _kept(file)
+            if shown != ("0.25" if first else "nothing"):
+                was = "the old file with 0.25" if first else "no file"
+                raise Wrong(
+                    f"after a failed save there must be {was}, there is {shown}"
+                )
+            _alone(file)
+
+    return Case(says, test=test)
+
+
+@exercise("27.keep_best")
+def keep_best() -> list[Case]:
+    nan = float("nan")
+    return [
+        _keep("the first one", [0.5], [True], 0.5),
+        _keep("a better one", [0.5, 0.75], [True, True], 0.75),
+        _keep("a worse one", [0.5, 0.25], [True, False], 0.5),
+        _keep("an equal one: the stored is not lower", [0.5, 0.5], [True, False], 0.5),
+        _keep("a first score of 0", [0.0], [True], 0.0),
+        _keep("negative scores", [-2.0, -1.0], [True, True], -1.0),
+        _keep("NaN after a number", [0.5, nan], [True, False], 0.5),
+        _keep("NaN first", [nan], [False], None),
+        _crash("saving fails, nothing there yet", False),
+        _crash("saving fails, the old file stays", True),
+    ]

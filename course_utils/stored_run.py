@@ -1,0 +1,127 @@
+"""The stored run of chapter 27: its losses, and what it finds in the test images.
+
+    python -m course_utils.stored_run [--out FILE]
+
+Training ends a little differently on each machine, and a picture of its detections
+would, too. So the chapter draws those of one run of its recipe, made by this command,
+and checks that its own run agrees with them.
+"""
+
+import argparse
+import datetime
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+from course_utils import runtime
+from course_utils.datasets.penn_fudan import BUNDLED, PennFudan
+from course_utils.experiments import FILE as EXPERIMENTS
+from course_utils.experiments import RESULTS, STEPS
+from course_utils.finetune import Recipe, fine_tune, resized
+from course_utils.formats import rle
+
+__all__ = ["FILE", "load", "main"]
+
+FILE = RESULTS / "detections_27.json"
+
+
+def load(file: str | PathLike = FILE) -> dict:
+    """Read the stored run.
+
+    Returns:
+        ``command``, ``date``, ``recipe`` and so on as they stand in the file;
+        ``losses``, a list of one number a step for each loss; and ``predictions``, a
+        dictionary for each test image, in order: ``boxes`` (N, 4), float32, xyxy at
+        the size of the recipe, ``labels`` and ``scores`` (N,), falling, ``masks``
+        (N, H, W), bool.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    stored = json.loads(Path(file).read_text())
+    return stored | {"predictions": [_decoded(image) for image in stored["images"]]}
+
+
+def _decoded(image: dict) -> dict:
+    masks = np.zeros((len(image["masks"]), *image["size"]), bool)
+    for mask, counts in zip(masks, image["masks"], strict=True):
+        mask[:] = rle.decode({"size": image["size"], "counts": counts})
+    return {
+        "boxes": torch.tensor(image["boxes"], dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(image["labels"], dtype=torch.int64),
+        "scores": torch.tensor(image["scores"], dtype=torch.float32),
+        "masks": torch.from_numpy(masks),
+    }
+
+
+def _encoded(name: str, prediction: dict) -> dict:
+    """An image's detections in whole tenths of a pixel, masks as runs."""
+    masks = prediction["masks"][:, 0].cpu().numpy() > 0.5
+    return {
+        "name": name,
+        "size": list(masks.shape[1:]),
+        "boxes": (prediction["boxes"].double() * 10).round().div(10).tolist(),
+        "labels": prediction["labels"].tolist(),
+        "scores": [round(score, 4) for score in prediction["scores"].tolist()],
+        "masks": [rle.encode(mask)["counts"] for mask in masks],
+    }
+
+
+@torch.inference_mode()
+def _detections(model: torch.nn.Module, data: PennFudan) -> list[dict]:
+    model.eval()
+    found = []
+    for name, (image, _) in zip(data.names, data, strict=True):
+        image = image.as_subclass(torch.Tensor).to(runtime.device())
+        found.append(_encoded(name, model([image / 255])[0]))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m course_utils.stored_run",
+        description="Train chapter 27's detector once, and store what it finds.",
+    )
+    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--images", type=int, default=120)
+    chosen = parser.parse_args(arguments)
+    rate = json.loads(EXPERIMENTS.read_text())["rates"]["shapes"]
+    recipe = Recipe("shapes", rate, chosen.steps, chosen.images)
+    losses: dict[str, list[float]] = {}
+
+    def log(name: str, value: float, step: int) -> None:
+        if "loss" in name:
+            losses.setdefault(name.removeprefix("train/"), []).append(round(value, 4))
+
+    root, seed = BUNDLED, 0
+    model, records = fine_tune(recipe, root, seed, log=log)
+    content = {
+        "command": "python -m course_utils.stored_run",
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "result": {k: round(v, 4) for k, v in records[-1].items() if "/" in k},
+        "losses": losses,
+        "images": _detections(model, PennFudan(root, "test", resized(recipe.size))),
+    }
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    part = chosen.out.with_name(chosen.out.name + ".part")
+    lines = [json.dumps(image) for image in content.pop("images")]
+    head = json.dumps(content)[:-1]
+    part.write_text(head + ', "images": [\n' + ",\n".join(lines) + "\n]}\n")
+    os.replace(part, chosen.out)
+    print(f"wrote {chosen.out}: {content['result']}")
+
+
+if __name__ == "__main__":
+    main()
