@@ -38,6 +38,7 @@ FLOORS = {
 }
 NEAR = 0.05
 SEEDS = 3
+ONE_SEED = 0.02  # fewer seeds than SEEDS may miss a floor by this much: they scatter
 
 
 def means(runs: Sequence[dict]) -> dict[str, float]:
@@ -49,12 +50,13 @@ def problems(
     found: dict[str, float],
     floors: dict[str, float],
     stored: dict[str, float] | None,
+    slack: float = 0.0,
 ) -> list[str]:
     """What is wrong with means: a floor missed, or far from those on file."""
     said = [
         f"{name} is {found[name]:.3f}, the floor is {floor}"
         for name, floor in floors.items()
-        if not found[name] >= floor
+        if not found[name] >= floor - slack
     ]
     if stored is not None:
         said += [
@@ -127,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             expected = json.loads(REAL_FILE.read_text())["mean"]
     runs = train(recipe, root, chosen.seeds)
     found = means(runs)
-    if said := problems(found, FLOORS[chosen.data], expected):
+    slack = ONE_SEED if chosen.seeds < SEEDS else 0.0
+    if said := problems(found, FLOORS[chosen.data], expected, slack):
         print("FAILED: " + "; ".join(said))
         return 1
     if chosen.update:
