@@ -11,7 +11,6 @@ figures of the bundled scenes are those of ``make experiments``.
 """
 
 import argparse
-import datetime
 import json
 import os
 import sys
@@ -20,12 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
-import torch
-import torchvision
-
 from course_utils import experiments
 from course_utils.datasets import pedestrians
-from course_utils.experiments import RESULTS, rounded, save_json
+from course_utils.experiments import RESULTS, made_by, rounded, save_json
 from course_utils.finetune import Recipe, fine_tune
 
 __all__ = ["main", "problems"]
@@ -135,11 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if chosen.update:
         record = {
-            "command": "make test-real UPDATE=1",
-            "date": datetime.date.today().isoformat(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "threads": torch.get_num_threads(),
+            **made_by("make test-real UPDATE=1"),
             "recipe": asdict(recipe),
             "runs": runs,
             "mean": found,

@@ -47,6 +47,17 @@ def save_json(file: Path, value: object) -> None:
     os.replace(part, file)
 
 
+def made_by(command: str) -> dict[str, str | int]:
+    """What a file of results says first: how, when and with what it was made."""
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
 def rounded(records: list[dict[str, float]]) -> list[dict[str, float]]:
     """Records with the digits that mean something: 4, seconds 1."""
     return [
@@ -118,11 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save_json(
         chosen.out,
         {
-            "command": "make experiments",
-            "date": datetime.date.today().isoformat(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "threads": torch.get_num_threads(),
+            **made_by("make experiments"),
             "search": [
                 run | {"start": start} for start in searched for run in searched[start]
             ],

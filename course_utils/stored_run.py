@@ -8,7 +8,6 @@ and checks that its own run agrees with them.
 """
 
 import argparse
-import datetime
 import json
 import os
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 
 from course_utils import runtime
 from course_utils.datasets.penn_fudan import BUNDLED, PennFudan
 from course_utils.experiments import FILE as EXPERIMENTS
-from course_utils.experiments import RESULTS, STEPS
+from course_utils.experiments import RESULTS, STEPS, made_by
 from course_utils.finetune import Recipe, fine_tune, resized
 from course_utils.formats import rle
 
@@ -104,10 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root, seed = BUNDLED, 0
     model, records = fine_tune(recipe, root, seed, log=log)
     content = {
-        "command": "python -m course_utils.stored_run",
-        "date": datetime.date.today().isoformat(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        **made_by("python -m course_utils.stored_run"),
         "recipe": asdict(recipe),
         "seed": seed,
         "result": {k: round(v, 4) for k, v in records[-1].items() if "/" in k},
