@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import nbformat
+
+from course_utils import files
 
 __all__ = ["BadNotebook", "CHAPTERS", "ROOT", "read", "text", "tidy", "write"]
 
@@ -137,14 +137,4 @@ def text(notebook: nbformat.NotebookNode) -> str:
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Store a notebook so that a crash midway leaves the old file whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text(notebook))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    files.write_file(Path(path), text(notebook))

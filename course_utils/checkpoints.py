@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from course_utils import distributed
+from course_utils.files import replacing
 
 __all__ = ["CheckpointError", "State", "load_model", "write"]
 
@@ -120,15 +121,12 @@ def write(content: dict[str, Any], file: str | Path) -> None:
         CheckpointError: there is no space, no permission, or no folder.
     """
     file = Path(file)
-    part = file.with_name(file.name + ".part")
     try:
-        with open(part, "wb") as stream:
+        with replacing(file) as part, open(part, "wb") as stream:
             torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(part, file)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         kept = "; the earlier one is as it was" if file.exists() else ""
         raise CheckpointError(f"could not write {file}: {error}{kept}") from error
 

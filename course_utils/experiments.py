@@ -14,7 +14,6 @@ takes no part in this choice.
 import argparse
 import datetime
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 import torchvision
 
 from course_utils.datasets import pedestrians
+from course_utils.files import write_file
 from course_utils.finetune import Recipe, fine_tune
 
 __all__ = ["RESULTS", "main"]
@@ -40,11 +40,8 @@ SEARCH_SEED, SEARCH_IMAGES, HELD_OUT = 100, 100, 20
 
 
 def save_json(file: Path, value: object) -> None:
-    """Write JSON in one step: a file that is there is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(part, file)
+    """Write JSON; a file that is there is whole."""
+    write_file(file, json.dumps(value, indent=1) + "\n")
 
 
 def made_by(command: str) -> dict[str, str | int]:

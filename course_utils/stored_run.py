@@ -9,7 +9,6 @@ and checks that its own run agrees with them.
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from os import PathLike
@@ -22,6 +21,7 @@ from course_utils import runtime
 from course_utils.datasets.penn_fudan import BUNDLED, PennFudan
 from course_utils.experiments import FILE as EXPERIMENTS
 from course_utils.experiments import RESULTS, STEPS, made_by
+from course_utils.files import write_file
 from course_utils.finetune import Recipe, fine_tune, resized
 from course_utils.formats import rle
 
@@ -109,12 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "losses": losses,
         "images": _detections(model, PennFudan(root, "test", resized(recipe.size))),
     }
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    part = chosen.out.with_name(chosen.out.name + ".part")
     lines = [json.dumps(image) for image in content.pop("images")]
     head = json.dumps(content)[:-1]
-    part.write_text(head + ', "images": [\n' + ",\n".join(lines) + "\n]}\n")
-    os.replace(part, chosen.out)
+    write_file(chosen.out, head + ', "images": [\n' + ",\n".join(lines) + "\n]}\n")
     print(f"wrote {chosen.out}: {content['result']}")
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from course_utils.files import read_text, write_file
 from course_utils.formats import rle
-from course_utils.formats._files import read_text, write_file
 from course_utils.formats._model import (
     Box,
     Category,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ErrorString
 
-from course_utils.formats._files import write_file, write_folder
+from course_utils.files import write_file, write_folder
 from course_utils.formats._model import (
     Box,
     Category,

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from course_utils import images as pictures
-from course_utils.formats._files import read_text, write_folder
+from course_utils.files import read_text, write_folder
 from course_utils.formats._model import (
     Box,
     Category,

@@ -1,8 +1,12 @@
-"""Text files, read with clear errors and written whole or not at all."""
+"""Files, read with clear errors and written whole or not at all."""
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+__all__ = ["read_text", "replacing", "write_file", "write_folder"]
 
 
 def read_text(path: Path) -> str:
@@ -18,15 +22,26 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: not text in UTF-8 ({error})") from error
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there; an older one is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to; at the end the file moves there.
+
+    Even after a kill there is the older file or the new one, never a part of it. An
+    error removes what was written; what a kill leaves, the next call overwrites.
+    """
+    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole; its folder is made, an older one replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_folder(path: Path, texts: dict[str, str]) -> None:
