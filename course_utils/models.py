@@ -53,7 +53,7 @@ def mask_rcnn_mobilenet(
             ``"imagenet"``: torchvision's MobileNetV2 (see
             :mod:`course_utils.weights`) with its BatchNorm statistics frozen.
             ``"shapes"``: the detector that ``python -m course_utils.pretrain`` made of
-            drawn objects. If ``num_classes`` is not its own number, 18, each new class
+            drawn objects. If ``num_classes`` is not its own number, 22, each new class
             starts as the mean of its classes: as any object.
         trainable_from: the first of the body's 18 blocks that trains. Default: 0
             without weights, 7 with weights.
@@ -228,7 +228,19 @@ class PastingExactly(GeneralizedRCNNTransform):
     The targets of training are cut with ``roi_align(..., aligned=False)``, which takes
     a pixel's corner for its center: they show the box half a pixel further on, and
     there they are pasted (chapter 26).
+
+    True masks keep their place when they are resized: torchvision's ``nearest`` moves
+    them by half a pixel, ``nearest-exact`` does not.
     """
+
+    def resize(self, image, target=None):
+        masks = None if target is None else target.get("masks")
+        resized, target = super().resize(image, target)
+        if masks is not None and resized.shape != image.shape:
+            target["masks"] = nn.functional.interpolate(
+                masks[:, None].float(), resized.shape[-2:], mode="nearest-exact"
+            )[:, 0].byte()
+        return resized, target
 
     def postprocess(self, result, image_shapes, original_image_sizes):
         if self.training:

@@ -7,6 +7,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from course_utils import models, weights
+from course_utils.boxes import masks_to_boxes
 
 TARGET = {
     "boxes": torch.tensor([[10.0, 8.0, 40.0, 60.0]]),
@@ -181,6 +182,34 @@ def test_paste_degenerate_and_bad():
         models.paste_masks(torch.ones(2, 28, 28), empty, (5, 6))
     with pytest.raises(ValueError, match=r"and \(2, 4\)"):
         models.paste_masks(torch.ones(3, 1, 28, 28), empty, (5, 6))
+
+
+@pytest.mark.parametrize("size", [96, 160, 211, 300, 431])
+def test_resized_masks_stay_where_the_boxes_are(size):
+    """On the mean over many rectangles; torchvision moves them by half a pixel."""
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    generator = torch.Generator().manual_seed(0)
+    corner, more = torch.randint(0, 140, (2, 300, 2), generator=generator)
+    boxes = torch.cat([corner, corner + 20 + more], dim=1)
+    masks = torch.zeros(300, 300, 300, dtype=torch.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.tolist(), strict=True):
+        mask[y1:y2, x1:x2] = 1
+    ours = models.mask_rcnn_mobilenet(2, min_size=size, max_size=size).transform
+    theirs = GeneralizedRCNNTransform(size, size, ours.image_mean, ours.image_std)
+    off = []
+    for transform in ours, theirs:
+        target = {"boxes": boxes.float(), "masks": masks}
+        image, target = transform.resize(torch.rand(3, 300, 300), target)
+        assert image.shape == (3, size, size)
+        assert target["masks"].shape == (300, size, size)
+        assert target["masks"].dtype == torch.uint8
+        off.append((masks_to_boxes(target["masks"]) - target["boxes"]).mean(dim=0))
+    assert off[0].abs().max() < 0.1
+    if size == 300:  # nothing to resize
+        assert not off[0].any() and not off[1].any()
+    else:
+        assert off[1].min() > 0.2
 
 
 def test_true_masks_come_back_better_than_with_rounded_boxes():
