@@ -1,6 +1,6 @@
 """Pretrain the small detector on drawn objects, and store it for the chapters.
 
-    python -m course_utils.pretrain RUN [--scenes 2000] [--epochs 6] [--out FILE]
+    python -m course_utils.pretrain RUN [--scenes 3000] [--epochs 8] [--out FILE]
 
 RUN is a folder for checkpoints and the log: killed at any moment, the same command
 goes on after the last whole epoch. The result holds 16-bit floats.
@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from course_utils import engine, models, runtime
+from course_utils.files import replacing
 from course_utils.finetune import InMemory, collate
 from course_utils.shapes import CLASSES, Shapes
 
@@ -40,13 +41,13 @@ def drawn(source: Dataset, progress: bool = True) -> Iterator[tuple]:
 
 
 def pretrain(
-    folder: Path, scenes: int = 2000, epochs: int = 6, progress: bool = True
+    folder: Path, scenes: int = 3000, epochs: int = 8, progress: bool = True
 ) -> tuple[torch.nn.Module, list[dict[str, float]]]:
     """Train :func:`models.mask_rcnn_mobilenet` on :class:`Shapes`, or go on with it.
 
     Args:
         folder: holds the checkpoint and the log of this run.
-        scenes: number of different training scenes; a tenth as many are for the test.
+        scenes: number of different training scenes; a twentieth as many are the test.
         epochs: how often each is shown.
         progress: show bars.
 
@@ -61,7 +62,7 @@ def pretrain(
         ]
     )
     train = InMemory(drawn(Shapes(scenes, TRAIN_SEED), progress), transforms)
-    test = InMemory(drawn(Shapes(max(1, scenes // 10), TEST_SEED), progress))
+    test = InMemory(drawn(Shapes(max(1, scenes // 20), TEST_SEED), progress))
     generator = runtime.seed_everything(0)
     device = runtime.device()
     model = models.mask_rcnn_mobilenet(
@@ -97,15 +98,14 @@ def pretrain(
 
 
 def store(model: torch.nn.Module, file: Path) -> None:
-    """Write the weights, 16-bit, in one step."""
+    """Write the weights, 16-bit."""
     state = {
         name: value.detach().cpu().half().contiguous()
         for name, value in model.state_dict().items()
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    save_file(state, part, metadata={"classes": json.dumps(list(CLASSES))})
-    os.replace(part, file)
+    with replacing(file) as part:
+        save_file(state, part, metadata={"classes": json.dumps(list(CLASSES))})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Pretrain the small detector on drawn objects.",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="checkpoints and log")
-    parser.add_argument("--scenes", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--scenes", type=int, default=3000)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=models.SHAPES_FILE)
     chosen = parser.parse_args(arguments)
     model, history = pretrain(chosen.folder, chosen.scenes, chosen.epochs)

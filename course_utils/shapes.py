@@ -1,6 +1,6 @@
 """Scenes of drawn objects, no people: what the small detector is pretrained on.
 
-Sixteen classes, from a bottle to a giraffe, stand on the streets of
+Twenty-one classes, from a bottle to a giraffe, stand on the streets of
 :mod:`course_utils.scenes.background` or on plain textures. They stand in for COCO,
 whose pictures cannot be bundled: a detector that has seen them knows what an object
 and its outline are before it sees a pedestrian. Only the backgrounds are shared with
@@ -237,9 +237,92 @@ def cone(rng):
     ]
 
 
+def limb(x, y, length, thick, angle, bend, color: int = 0) -> list[Part]:
+    """An arm or a leg of two rods; angles in degrees, 0 hangs straight down."""
+    parts, way = [], np.deg2rad(angle)
+    for _ in range(2):
+        x2, y2 = x + length / 2 * np.sin(way), y + length / 2 * np.cos(way)
+        parts += [oval(x, y, thick, thick, color)]
+        parts += [bar(x, y, x2, y2, thick, thick * 0.8, color)]
+        x, y, thick, way = x2, y2, thick * 0.8, way + np.deg2rad(bend)
+    return [*parts, oval(x, y, thick * 1.2, thick, color)]
+
+
+def bear(rng):
+    """A toy bear, standing."""
+    legs_color, arms_color = rng.integers(0, 3, 2)
+    fat, belly = rng.uniform(0.14, 0.2), rng.uniform(0.06, 0.12)
+    legs = [
+        limb(
+            side * fat * 0.6, 0.68, 0.3, 0.08, side * rng.uniform(-5, 25), 0, legs_color
+        )
+        for side in (-1, 1)
+    ]
+    arms = [
+        limb(side * fat, 0.38, 0.28, 0.06, side * rng.uniform(-10, 130), 0, arms_color)
+        for side in (-1, 1)
+    ]
+    ears = [oval(side * 0.11, 0.05, 0.05, 0.05, 1) for side in (-1, 1)]
+    body = [oval(0, 0.52, fat, 0.24), oval(0, 0.54, belly, 0.15, 1)]
+    head = [oval(0, 0.15, 0.14, 0.135), oval(0, 0.19, 0.055, 0.04, 1)]
+    return [*sum(legs, []), *body, *sum(arms, []), *ears, *head]
+
+
+def monkey(rng):
+    legs_color, arms_color = rng.integers(0, 3, 2)
+    tail = limb(0.05, 0.6, 0.5, 0.025, rng.uniform(60, 140), rng.uniform(30, 100))
+    limbs = []
+    for side in (-1, 1):
+        stride, swing = rng.uniform(-15, 40), rng.uniform(-20, 150)
+        legs = limb(
+            side * 0.06, 0.6, 0.4, 0.05, side * stride, -side * stride, legs_color
+        )
+        arms = limb(side * 0.11, 0.3, 0.44, 0.04, side * swing, side * 20, arms_color)
+        limbs += [*legs, *arms]
+    body = turned(rng, [(0.22, 0.06), (0.32, 0.12), (0.5, 0.1), (0.64, 0.11)])
+    face = [oval(0, 0.15, 0.1, 0.1), oval(0, 0.17, 0.07, 0.065, 1)]
+    ears = [oval(side * 0.11, 0.15, 0.035, 0.04, 1) for side in (-1, 1)]
+    return [*tail, *limbs, body, *ears, *face]
+
+
+def penguin(rng):
+    wide = rng.uniform(0.16, 0.24)
+    body = turned(
+        rng, [(0.02, 0.05), (0.12, 0.11), (0.24, 0.09), (0.6, wide), (0.95, wide * 0.7)]
+    )
+    front = oval(0.02, 0.6, wide * 0.65, 0.3, 1)
+    wings = [
+        part
+        for side in (-1, 1)
+        for part in limb(
+            side * wide * 0.8, 0.34, 0.36, 0.045, side * rng.uniform(0, 60), 0
+        )
+    ]
+    feet = [oval(side * wide * 0.5, 0.97, 0.09, 0.03, 2) for side in (-1, 1)]
+    return [*feet, body, front, *wings, bar(0.08, 0.1, 0.2, 0.13, 0.03, 0.01, 2)]
+
+
+def kangaroo(rng):
+    tail = limb(-0.12, 0.72, 0.6, 0.05, rng.uniform(-75, -45), rng.uniform(-35, 0))
+    legs = []
+    for x in (-0.04, 0.06):
+        knee = x + rng.uniform(0.1, 0.2)
+        legs += [
+            bar(x, 0.68, knee, 0.8, 0.09, 0.05),
+            bar(knee, 0.8, x, 0.96, 0.045, 0.03),
+        ]
+        legs += [bar(x - 0.03, 0.97, x + 0.22, 0.97, 0.03, 0.02)]
+    body = [oval(0, 0.62, 0.16, 0.18), bar(0, 0.55, 0.1, 0.25, 0.14, 0.06)]
+    arms = limb(0.13, 0.36, 0.24, 0.03, rng.uniform(20, 90), rng.uniform(0, 60))
+    head = [oval(0.13, 0.17, 0.075, 0.07), bar(0.15, 0.17, 0.27, 0.2, 0.05, 0.03)]
+    ears = [bar(0.09, 0.12, x, 0.0, 0.03, 0.015, 1) for x in (0.03, 0.1)]
+    return [*tail, *ears, *legs, *body, *arms, *head]
+
+
 _DRAWN: tuple[Callable, ...] = (
     *(bottle, vase, pawn, glass, lamp, fir, cactus, mushroom, chair),
     *(dog, giraffe, flamingo, ladder, umbrella, balloon, guitar, cone),
+    *(bear, monkey, penguin, kangaroo),
 )
 CLASSES = {drawing.__name__: drawing for drawing in _DRAWN}
 
@@ -330,31 +413,28 @@ def draw(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
         names, from ``CLASSES``.
     """
     rng = np.random.default_rng([seed, index])
-    image = _street(seed, index, rng) if rng.random() < 0.75 else _texture(rng)
+    image = _street(seed, index, rng) if rng.random() < 0.85 else _texture(rng)
     height, width = image.shape[:2]
-    objects = []
-    for _ in range(rng.integers(1, 7)):
-        tall = height * min(0.95, rng.lognormal(np.log(0.42), 0.5))
-        objects.append((max(tall, 0.08 * height), rng.choice(list(CLASSES))))
     owner, names = np.zeros((height, width), np.int64), []
-    ground = rng.uniform(0.6, 0.95)
-    for tall, name in sorted(objects):
+    ground, last = rng.uniform(0.6, 0.95), None
+    for tall, name in _cast(rng, height):
         piece = cut_out(rng, name, tall)
         h, w = piece.cover.shape
         if w > 1.5 * width:  # a wall, not an object
             continue
-        x = int(rng.uniform(-0.3 * w, width - 0.7 * w))
+        if last is None or rng.random() < 0.5:
+            middle = rng.uniform(0, width)
+        else:  # beside the last, or half before it
+            middle = last + rng.choice([-1, 1]) * rng.uniform(0.3, 1.2) * w
         foot = ground + (1.04 - ground) * tall / height * rng.uniform(0.6, 1.3)
-        y = int(min(1.1, foot) * height - h)
-        x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-        if x1 >= x2 or y1 >= y2:
-            continue
-        inner = np.s_[y1 - y : y2 - y, x1 - x : x2 - x]
-        cover = piece.cover[inner][..., None]
-        area = image[y1:y2, x1:x2]
-        area += (piece.color[inner] * rng.uniform(0.6, 1.1) - area) * cover
-        names.append(str(name))
-        owner[y1:y2, x1:x2][cover[..., 0] >= 0.5] = len(names)
+        corner = int(middle - w / 2), int(min(1.1, foot) * height - h)
+        cover = _put(image, piece, corner, rng.uniform(0.6, 1.1))
+        if cover.any():
+            last = middle
+            names.append(name)
+            owner[cover] = len(names)
+        if rng.random() < 0.12:
+            owner[_post(rng, image)] = 0
     gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-0.08, 0.08)
     image = image * gain + offset + rng.normal(0, rng.uniform(0, 0.03), image.shape)
     if rng.random() < 0.5:
@@ -366,6 +446,55 @@ def draw(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
         masks[owner == old] = new
     image = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     return image, masks, [names[k - 1] for k in kept]
+
+
+def _cast(rng: np.random.Generator, height: int) -> list[tuple[float, str]]:
+    """Heights and names of the objects of a scene, the farthest first.
+
+    In half of the scenes all are of one or two kinds and of about one height: a herd,
+    in which they hide one another.
+    """
+    kinds = list(CLASSES)
+    count, spread, typical = rng.integers(1, 7), 0.55, height * 0.42
+    if rng.random() < 0.5:
+        kinds = list(rng.choice(kinds, rng.integers(1, 3)))
+        spread, typical = 0.15, typical * rng.lognormal(0, 0.5)
+        count += 1
+    objects = []
+    for _ in range(count):
+        tall = min(0.95 * height, typical * rng.lognormal(0, spread))
+        objects.append((max(tall, 0.08 * height), str(rng.choice(kinds))))
+    return sorted(objects)
+
+
+def _put(
+    image: np.ndarray, piece: Drawing, corner: tuple[int, int], light: float
+) -> np.ndarray:
+    """Paint an object into the image, in place; return what it covers, (H, W)."""
+    (height, width), (x, y) = image.shape[:2], corner
+    h, w = piece.cover.shape
+    covered = np.zeros((height, width), bool)
+    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x1 < x2 and y1 < y2:
+        inner = np.s_[y1 - y : y2 - y, x1 - x : x2 - x]
+        area = image[y1:y2, x1:x2]
+        area += (piece.color[inner] * light - area) * piece.cover[inner][..., None]
+        covered[y1:y2, x1:x2] = piece.cover[inner] >= 0.5
+    return covered
+
+
+def _post(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Paint a post or a rail, in place; return what it hides, (H, W)."""
+    height, width = image.shape[:2]
+    hidden = np.zeros((height, width), bool)
+    if rng.random() < 0.7:
+        x, top = rng.integers(0, width), rng.uniform(-0.2, 0.6) * height
+        hidden[int(max(top, 0)) :, x : x + rng.integers(2, 12)] = True
+    else:
+        y = rng.integers(height // 3, height)
+        hidden[y : y + rng.integers(2, 10), :] = True
+    image[hidden] = rng.random() * 0.7 + 0.3 * rng.random(3)
+    return hidden
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The exercises of chapter 27: mistakes are refused, each for its own reason."""
 
+import io
 import os
 
 import pytest
@@ -136,6 +137,14 @@ def steps_box_only(runs, start, images, name, goal):
     return _steps(runs, start, images, "bbox/AP", goal)
 
 
+def steps_by_seed(runs, *arguments):
+    return _steps(sorted(runs, key=lambda run: run["seed"]), *arguments)
+
+
+def steps_zero_is_none(*arguments):
+    return [step or None for step in _steps(*arguments)]
+
+
 def freeze_startswith(model, prefixes):
     for name, p in model.named_parameters():
         p.requires_grad = not name.startswith(tuple(prefixes))
@@ -207,6 +216,23 @@ def repair_masks_255(*arguments):
     return _repair(*arguments, only_cast=True)
 
 
+def _repair_where(target, height, width, keeps):
+    limit = torch.tensor([width, height, width, height])
+    boxes = target["boxes"].float().clamp(min=0).minimum(limit)
+    kept = keeps(*(boxes[:, 2:] - boxes[:, :2]).T)
+    masks = (target["masks"] > 0).byte()
+    labels = target["labels"].long()
+    return {"boxes": boxes[kept], "labels": labels[kept], "masks": masks[kept]}
+
+
+def repair_by_area(*arguments):
+    return _repair_where(*arguments, keeps=lambda w, h: w * h > 0)
+
+
+def repair_drops_thin_ones(*arguments):
+    return _repair_where(*arguments, keeps=lambda w, h: (w >= 1) & (h >= 1))
+
+
 def repair_only_cuts(target, height, width):
     limit = torch.tensor([width, height, width, height])
     boxes = target["boxes"].float().clamp(min=0).minimum(limit)
@@ -229,6 +255,29 @@ def _fixed(model, optimizer, images, targets, limit, skip=()):
     if "clip late" in skip:
         nn.utils.clip_grad_norm_(model.parameters(), limit)
     return total if "item" in skip else total.item()
+
+
+def step_two_losses(model, optimizer, images, targets, limit):
+    model.train()
+    losses = model(images, targets)
+    total = losses["loss_classifier"] + losses["loss_mask"]
+    optimizer.zero_grad()
+    total.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), limit)
+    optimizer.step()
+    return total.item()
+
+
+def step_five_by_name(model, optimizer, images, targets, limit):
+    model.train()
+    losses = model(images, targets)
+    names = ("classifier", "box_reg", "mask", "objectness", "rpn_box_reg")
+    total = sum(losses[f"loss_{name}"] for name in names)
+    optimizer.zero_grad()
+    total.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), limit)
+    optimizer.step()
+    return total.item()
 
 
 def _without(*skip):
@@ -283,6 +332,17 @@ def map_argmax(masks, scores, threshold):
     return torch.where(weighted.amax(dim=0) > 0.5, best, 0)
 
 
+def map_numbers_the_visible(masks, scores, threshold):
+    result = torch.zeros(masks.shape[1:], dtype=torch.int64)
+    number = 0
+    for i in scores.argsort(descending=True, stable=True):
+        seen = (masks[i] > 0.5) & (result == 0)
+        if scores[i] >= threshold and seen.any():
+            number += 1
+            result[seen] = number
+    return result
+
+
 def keep_directly(state, score, file):
     if score != score:
         return False
@@ -333,6 +393,31 @@ def keep_from_zero(state, score, file):
     return score > best and _keep(state, score, file)
 
 
+def _better(score, file):
+    return not file.exists() or score > torch.load(file, weights_only=True)["score"]
+
+
+def keep_restores(state, score, file):
+    if score != score or not _better(score, file):
+        return False
+    old = file.read_bytes() if file.exists() else None
+    try:
+        torch.save({"score": score, "state": state}, file)
+    except Exception:
+        file.unlink() if old is None else file.write_bytes(old)
+        raise
+    return True
+
+
+def keep_in_memory_first(state, score, file):
+    if score != score or not _better(score, file):
+        return False
+    stream = io.BytesIO()
+    torch.save({"score": score, "state": state}, stream)
+    file.write_bytes(stream.getvalue())
+    return True
+
+
 def keep_deletes_first(state, score, file):
     if file.exists() and not score > torch.load(file, weights_only=True)["score"]:
         return False
@@ -350,6 +435,8 @@ def keep_deletes_first(state, score, file):
         ("27.steps_to_reach", steps_every, "another number of images"),
         ("27.steps_to_reach", steps_skips_failures, "never met"),
         ("27.steps_to_reach", steps_box_only, "mask AP"),
+        ("27.steps_to_reach", steps_by_seed, "not of the seeds"),
+        ("27.steps_to_reach", steps_zero_is_none, "met at step 0"),
         ("27.freeze", freeze_startswith, "body.1 is not body.10"),
         ("27.freeze", freeze_counts_tensors, "must return"),
         ("27.freeze", freeze_never_thaws, "trains again"),
@@ -361,6 +448,8 @@ def keep_deletes_first(state, score, file):
         ("27.repair", repair_tests_before_the_cut, "wholly outside"),
         ("27.repair", repair_keeps_dtype, "float16"),
         ("27.repair", repair_masks_255, "0 and 255"),
+        ("27.repair", repair_by_area, "both corners"),
+        ("27.repair", repair_drops_thin_ones, "half a pixel wide"),
         ("27.repair", repair_only_cuts, "without width"),
         ("27.fixed_step", _without("train"), "right after an evaluation"),
         ("27.fixed_step", _without("sum"), "must return"),
@@ -369,12 +458,17 @@ def keep_deletes_first(state, score, file):
         ("27.fixed_step", _without("clip"), "to be clipped"),
         ("27.fixed_step", _without("clip", "clip late"), "to be clipped"),
         ("27.fixed_step", _without("item"), "got a Tensor"),
+        ("27.fixed_step", step_two_losses, "must return"),
+        ("27.fixed_step", step_five_by_name, "without masks"),
         ("27.instance_map", map_last_wins, "two that overlap"),
         ("27.instance_map", map_in_given_order, "best last"),
         ("27.instance_map", map_above, "exactly at the threshold"),
         ("27.instance_map", map_half_inside, "exactly one half"),
         ("27.instance_map", map_argmax, "two that overlap"),
-        ("27.keep_best", keep_directly, "there is"),
+        ("27.instance_map", map_numbers_the_visible, "wholly hidden"),
+        ("27.keep_best", keep_restores, "written into"),
+        ("27.keep_best", keep_in_memory_first, "written into"),
+        ("27.keep_best", keep_directly, "written into"),
         ("27.keep_best", keep_equal, "an equal one"),
         ("27.keep_best", keep_nan, "NaN"),
         ("27.keep_best", keep_leaves_a_part, "besides the file"),

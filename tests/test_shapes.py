@@ -41,6 +41,38 @@ def test_masks_and_names_belong_together():
     assert len(shapes.CLASSES) >= 10
 
 
+def test_half_of_the_scenes_are_herds():
+    rng = np.random.default_rng(0)
+    casts = [shapes._cast(rng, 200) for _ in range(200)]
+    herds = 0
+    for cast in casts:
+        heights = [tall for tall, _ in cast]
+        assert heights == sorted(heights)  # the farthest first
+        assert heights[0] >= 16 and heights[-1] <= 190
+        herds += len(cast) > 3 and len({name for _, name in cast}) <= 2
+    assert 30 <= herds <= 90  # half of those with four or more
+    assert {name for cast in casts for _, name in cast} == set(shapes.CLASSES)
+
+
+def test_a_drawing_may_reach_over_the_edge():
+    piece = shapes.Drawing(np.ones((4, 6, 3)), np.ones((4, 6)))
+    for corner, pixels in ((-3, -2), 6), ((8, 9), 2), ((10, 0), 0), ((0, -4), 0):
+        image = np.zeros((10, 10, 3))
+        covered = shapes._put(image, piece, corner, 0.5)
+        assert covered.sum() == pixels
+        assert np.array_equal(image, np.repeat(covered[..., None] * 0.5, 3, axis=2))
+
+
+def test_what_a_post_hides_belongs_to_no_object(monkeypatch):
+    def everywhere(rng, image):
+        return np.ones(image.shape[:2], bool)
+
+    monkeypatch.setattr(shapes, "_post", everywhere)
+    counts = [len(shapes.draw(12, index)[2]) for index in range(8)]
+    monkeypatch.undo()
+    assert sum(counts) < sum(len(shapes.draw(12, index)[2]) for index in range(8))
+
+
 def test_no_drawing_code_of_people_or_street_furniture_is_run():
     """Of the package that draws pedestrians, only what draws streets takes part."""
     used = set()
@@ -99,7 +131,7 @@ def test_pretraining_stores_what_the_model_loads(tmp_path, monkeypatch):
     name = "roi_heads.box_predictor.bbox_pred.bias"  # dx, dy, dw, dh of each class
     assert torch.equal(other[name][:4], own[name][:4])
     for number in (1, 2):
-        mean = own[name].reshape(18, 4)[1:].mean(dim=0)
+        mean = own[name].reshape(-1, 4)[1:].mean(dim=0)
         torch.testing.assert_close(other[name].reshape(3, 4)[number], mean)
     with pytest.raises(ValueError, match="does not fit"):
         models.mask_rcnn_mobilenet(2, "shapes", mask_layers=2)

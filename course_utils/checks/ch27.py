@@ -1,5 +1,6 @@
 """Exercises of chapter 27, fine-tuning Mask R-CNN."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def steps_to_reach() -> list[Case]:
     rising = _run("shapes", 120, (30, 0.25), (60, 0.5), (90, 0.75))
     slow = _run("shapes", 120, (30, 0.0), (60, 0.25), (90, 0.5), seed=1)
     dips = _run("shapes", 120, (30, 0.5), (60, 0.25), (90, 0.75), seed=2)
+    ready = _run("shapes", 120, (0, 0.75), (30, 0.75), seed=3)
     few = _run("shapes", 8, (30, 0.5), (60, 0.75))
     other = _run("scratch", 120, (30, 0.75), (60, 0.75))
 
@@ -44,6 +46,8 @@ def steps_to_reach() -> list[Case]:
         case("another number of images among them", [few, rising], [60]),
         case("mask AP", [rising, slow], [60, 90], name="segm/AP", goal=0.25),
         case("one of three never", [rising, slow, dips], [90, None, 90], goal=0.75),
+        case("the order of the list, not of the seeds", [slow, rising], [90, 60]),
+        case("a goal that is met at step 0", [ready, rising], [0, 60]),
     ]
 
 
@@ -67,7 +71,7 @@ def _freeze(says: str, prefixes: list[str], frozen: set[str], thawed=True) -> Ca
             if parameter.requires_grad == (name in frozen):
                 wrong.append(f"{name} {'trains' if name in frozen else 'is frozen'}")
         if wrong:
-            raise Wrong(f"freeze(model, {prefixes}): {wrong[0]}, and should not")
+            raise Wrong(f"freeze(model, {prefixes}): {wrong[0]}; it should not")
         if result is None:
             raise Wrong("None was returned (does the function end with a return?)")
         sizes = {name: p.numel() for name, p in model.named_parameters()}
@@ -153,6 +157,8 @@ def repair() -> list[Case]:
         case("a box without width", [inside, [2.0, 1, 2, 3]]),
         case("a box without height", [[2.0, 3, 4, 3], inside]),
         case("corners in the wrong order", [inside, [3.0, 1, 1, 3]]),
+        case("both corners in the wrong order", [inside, [3.0, 3, 1, 1]]),
+        case("a box half a pixel wide stays", [[1.0, 1, 1.5, 3], inside]),
         case("a box wholly outside", [[7.0, 1, 9, 3], inside]),
         case("nothing is left", [[7.0, 1, 9, 3]]),
         case("no objects", []),
@@ -168,11 +174,16 @@ def repair() -> list[Case]:
 
 
 class Detector(nn.Module):
-    """A stand-in: losses in training mode, detections in evaluation mode."""
+    """A stand-in: losses in training mode, detections in evaluation mode.
 
-    def __init__(self) -> None:
+    Args:
+        masks: whether it has the loss of a mask head.
+    """
+
+    def __init__(self, masks: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+        self.masks = masks
 
     def forward(self, images, targets=None):
         if not self.training:
@@ -180,35 +191,44 @@ class Detector(nn.Module):
         if targets is None:
             raise AssertionError("targets should not be none when in training mode")
         x = torch.stack([image.mean() for image in images]).mean()
-        return {
-            "loss_classifier": (self.weight[0] * x - 1) ** 2,
-            "loss_mask": 3 * (self.weight[1] + x) ** 2,
+        u, v = self.weight
+        losses = {
+            "loss_classifier": (u * x - 1) ** 2,
+            "loss_box_reg": v**2,
+            "loss_mask": 3 * (v + x) ** 2,
+            "loss_objectness": u**2 / 2,
+            "loss_rpn_box_reg": (u - v) ** 2,
         }
+        if not self.masks:
+            del losses["loss_mask"]
+        return losses
 
 
-def _stepped(
-    limit: float, stale: float, steps: int
-) -> tuple[list[float], torch.Tensor]:
+def _stepped(limit: float, masks: bool, steps: int) -> tuple[list[float], torch.Tensor]:
     """What right steps return and leave behind, on numbers."""
-    w, x, out = [1.0, -2.0], 0.5, []
+    u, v, x, out = 1.0, -2.0, 0.5, []
+    a = 3 if masks else 0
     for _ in range(steps):
-        out.append((w[0] * x - 1) ** 2 + 3 * (w[1] + x) ** 2)
-        slope = [2 * x * (w[0] * x - 1), 6 * (w[1] + x)]
-        norm = (slope[0] ** 2 + slope[1] ** 2) ** 0.5
-        scale = min(1.0, limit / (norm + 1e-6))
-        w = [v - 0.1 * scale * s for v, s in zip(w, slope, strict=True)]
-    return out, torch.tensor(w)
+        boxes = v**2 + u**2 / 2 + (u - v) ** 2
+        out.append((u * x - 1) ** 2 + a * (v + x) ** 2 + boxes)
+        du = 2 * x * (u * x - 1) + u + 2 * (u - v)
+        dv = 2 * a * (v + x) + 2 * v - 2 * (u - v)
+        scale = min(1.0, limit / ((du**2 + dv**2) ** 0.5 + 1e-6))
+        u, v = u - 0.1 * scale * du, v - 0.1 * scale * dv
+    return out, torch.tensor([u, v])
 
 
-def _step(says: str, limit=100.0, training=True, stale=0.0, steps=1) -> Case:
+def _step(
+    says: str, limit=100.0, training=True, stale=0.0, steps=1, masks=True
+) -> Case:
     def test(answer):
-        model = Detector().train(training)
+        model = Detector(masks).train(training)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         if stale:
             model.weight.grad = torch.full((2,), stale)
         images, targets = [torch.full((3, 2, 2), 0.5)], [{}]
         got = [answer(model, optimizer, images, targets, limit) for _ in range(steps)]
-        losses, weight = _stepped(limit, stale, steps)
+        losses, weight = _stepped(limit, masks, steps)
         if got[0] is None:
             raise Wrong("None was returned (does the function end with a return?)")
         if not all(type(value) in (float, int) for value in got):
@@ -235,6 +255,7 @@ def fixed_step() -> list[Case]:
         _step("old gradients lie there", stale=5.0),
         _step("gradients to be clipped", limit=0.5),
         _step("clipped, with old gradients", limit=0.5, stale=-3.0),
+        _step("a detector without masks has four losses", masks=False),
         _step("three steps", steps=3),
         _step("three clipped steps after an evaluation", 0.5, False, 2.0, 3),
     ]
@@ -275,6 +296,11 @@ def instance_map() -> list[Case]:
         case("two that overlap, best last", [left, right], [0.6, 0.8]),
         case("equal scores", [left, right], [0.75, 0.75]),
         case("a gap: numbers without a hole", [left, right, right], [0.9, 0.1, 0.7]),
+        case(
+            "a person wholly hidden keeps the number",
+            [left, [[0.8, 0.7, 0.2]], right],
+            [0.9, 0.8, 0.7],
+        ),
         case("no detections", torch.zeros(0, 2, 3), []),
         case("six of them", many, [0.6, 0.9, 0.2, 0.7, 0.95, 0.5]),
     ]
@@ -292,17 +318,33 @@ def _kept(file: Path) -> str:
         return f"a file that cannot be loaded ({type(error).__name__})"
 
 
+def _second_name(file: Path, name: Path) -> Path | None:
+    """Another name for the same file, if there is one and its disk knows how."""
+    try:
+        os.link(file, name)
+    except OSError:
+        return None
+    return name
+
+
 def _keep(says: str, scores: list, kept: list[bool], final) -> Case:
     def test(answer):
         with tempfile.TemporaryDirectory() as name:
-            file = Path(name) / "best.pt"
+            file = Path(name) / "models" / "best.pt"
+            file.parent.mkdir()
             for number, (score, right) in enumerate(zip(scores, kept, strict=True), 1):
                 state = {"weight": torch.full((2,), float(number))}
+                old = _second_name(file, Path(name) / str(number))
                 got = answer(state, score, file)
                 if got is None:
                     raise Wrong("None was returned (is there a return?)")
                 if bool(got) != right:
                     raise Wrong(f"scores {scores[:number]}: it must return {right}")
+                if right and old and file.exists() and old.samefile(file):
+                    raise Wrong(
+                        "the old file itself was written into: killed half-way, it "
+                        "would be half a file; write beside it and move"
+                    )
             shown = _kept(file)
             if shown != repr(final) and not (final is None and shown == "nothing"):
                 raise Wrong(f"scores {scores}: {final} must be kept, there is {shown}")
