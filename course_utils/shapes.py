@@ -1,6 +1,6 @@
 """Scenes of drawn objects, no people: what the small detector is pretrained on.
 
-Twenty-one classes, from a bottle to a giraffe, stand on the streets of
+Twenty-one classes, from a bottle to a kangaroo, stand on the streets of
 :mod:`course_utils.scenes.background` or on plain textures. They stand in for COCO,
 whose pictures cannot be bundled: a detector that has seen them knows what an object
 and its outline are before it sees a pedestrian. Only the backgrounds are shared with

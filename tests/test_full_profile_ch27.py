@@ -6,18 +6,17 @@ takes two steps on small pictures. What is shown: the cells run in this profile,
 """
 
 import copy
-import shutil
 import tempfile
 
 import pytest
 import torch
+from scenes_folder import copy_scenes
 from torchvision.models import detection
 
 from booktools import notebook
 from booktools.structure import code_cells, tags_of
 from course_utils import models, stored_run
 from course_utils.datasets import penn_fudan
-from course_utils.datasets.penn_fudan import BUNDLED, MASK
 
 CHAPTER = notebook.CHAPTERS / "27_mask_rcnn.ipynb"
 
@@ -25,15 +24,7 @@ CHAPTER = notebook.CHAPTERS / "27_mask_rcnn.ipynb"
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
     """A folder in the layout of Penn-Fudan: four and two pictures."""
-    root = tmp_path / "PennFudanPed"
-    for folder in ("PNGImages", "PedMasks"):
-        (root / folder).mkdir(parents=True)
-    for split, count in (("train", 4), ("test", 2)):
-        names = (BUNDLED / f"{split}.txt").read_text().split()[:count]
-        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
-        for name in names:
-            for file in (f"PNGImages/{name}.png", f"PedMasks/{name}{MASK}"):
-                shutil.copy(BUNDLED / file, root / file)
+    root = copy_scenes(tmp_path / "PennFudanPed", train=4, test=2)
     monkeypatch.setenv("COURSE_PROFILE", "full")
     monkeypatch.setenv("COURSE_PENN_FUDAN", str(root))
     monkeypatch.setenv("COURSE_DEVICE", "cpu")

@@ -27,12 +27,7 @@ NAMES = [
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- data ---

@@ -1,10 +1,10 @@
 """The stored run of chapter 27: the file says what it holds, and can be made again."""
 
 import json
-import shutil
 
 import pytest
 import torch
+from scenes_folder import copy_scenes
 
 from course_utils import stored_run
 from course_utils.datasets.penn_fudan import BUNDLED
@@ -76,15 +76,10 @@ def test_no_detection_is_read(tmp_path):
 
 
 def test_the_command_writes_what_load_reads(tmp_path, monkeypatch, capsys):
-    root, file = tmp_path / "scenes", tmp_path / "run.json"
-    for folder in ("PNGImages", "PedMasks"):
-        (root / folder).mkdir(parents=True)
-    for split, count in (("train", 4), ("test", 2)):
-        names = (BUNDLED / f"{split}.txt").read_text().split()[:count]
-        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
-        for name in names:
-            for part in (f"PNGImages/{name}.png", f"PedMasks/{name}_mask.png"):
-                shutil.copy(BUNDLED / part, root / part)
+    file, root = (
+        tmp_path / "run.json",
+        copy_scenes(tmp_path / "scenes", train=4, test=2),
+    )
     monkeypatch.setattr(stored_run, "BUNDLED", root)
     stored_run.main(["--out", str(file), "--steps", "1", "--images", "4"])
     assert "wrote" in capsys.readouterr().out
