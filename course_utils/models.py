@@ -15,8 +15,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from course_utils import boxes as box_ops
 
 __all__ = ["mask_rcnn_mobilenet", "mask_rcnn_resnet50", "paste_masks", "replace_heads"]
 
@@ -39,6 +42,7 @@ def mask_rcnn_mobilenet(
     mask_layers: int = 3,
     min_size: int = 256,
     max_size: int = 320,
+    soft_nms: float | None = None,
     **options,
 ) -> MaskRCNN:
     """A Mask R-CNN of about 3 million parameters for images of about 300 pixels.
@@ -61,6 +65,8 @@ def mask_rcnn_mobilenet(
         mask_layers: convolutions of the mask head.
         min_size, max_size: images are resized so that the shorter side has
             ``min_size`` pixels, or the longer one ``max_size``, if that is smaller.
+        soft_nms: None: detections that overlap a better one are dropped, as in
+            torchvision. A number: :class:`SoftSuppression` with this sigma instead.
         options: passed on to :class:`MaskRCNN`, such as ``box_score_thresh``.
 
     Returns:
@@ -79,6 +85,8 @@ def mask_rcnn_mobilenet(
     first = (7 if weights else 0) if trainable_from is None else trainable_from
     if not 0 <= first <= 18:
         raise ValueError(f"trainable_from must lie in 0 .. 18, got {trainable_from}")
+    if soft_nms is not None and not soft_nms > 0:
+        raise ValueError(f"soft_nms must be None or above 0, got {soft_nms!r}")
 
     norm = FrozenBatchNorm2d if weights else partial(nn.GroupNorm, 8)
     body = mobilenet_v2(weights=None, norm_layer=norm).features[: max(LEVELS) + 1]
@@ -109,6 +117,9 @@ def mask_rcnn_mobilenet(
         **{**SMALL, **options},
     )
     model.transform.__class__ = PastingExactly
+    if soft_nms is not None:
+        model.roi_heads.__class__ = SoftSuppression
+        model.roi_heads.sigma = soft_nms
     if weights == "shapes":
         _load_shapes(model)
     return model.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
@@ -220,6 +231,49 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         masks, places * 2 - 1, padding_mode="border", align_corners=False
     )
     return pasted * inside
+
+
+class SoftSuppression(RoIHeads):
+    """torchvision's heads, with soft-NMS at the end instead of NMS (chapter 23).
+
+    In a group, people overlap as much as two detections of one person do. NMS drops
+    the second person; :func:`course_utils.boxes.soft_nms` lowers its score. Training
+    is not touched by it.
+
+    Attributes:
+        sigma: how little scores are lowered; above 0.
+    """
+
+    sigma = 0.5
+
+    def postprocess_detections(
+        self, class_logits, box_regression, proposals, image_shapes
+    ):
+        most, threshold = self.detections_per_img, self.nms_thresh
+        self.detections_per_img, self.nms_thresh = class_logits.numel(), 1.0  # keep all
+        try:
+            found = super().postprocess_detections(
+                class_logits, box_regression, proposals, image_shapes
+            )
+        finally:
+            self.detections_per_img, self.nms_thresh = most, threshold
+        kept = ([], [], [])
+        for boxes, scores, labels in zip(*found, strict=True):
+            lowered = torch.zeros_like(scores)
+            for label in labels.unique():
+                own = (labels == label).nonzero()[:, 0]
+                keep, new = box_ops.soft_nms(
+                    boxes[own],
+                    scores[own],
+                    sigma=self.sigma,
+                    score_threshold=self.score_thresh,
+                )
+                lowered[own[keep]] = new
+            order = lowered.argsort(descending=True, stable=True)[:most]
+            order = order[lowered[order] > 0]
+            for values, value in zip(kept, (boxes, lowered, labels), strict=True):
+                values.append(value[order])
+        return kept
 
 
 class PastingExactly(GeneralizedRCNNTransform):

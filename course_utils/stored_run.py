@@ -28,6 +28,7 @@ from course_utils.formats import rle
 __all__ = ["FILE", "load", "main"]
 
 FILE = RESULTS / "detections_27.json"
+LEAST = 0.05  # detections of a lower score are not stored
 
 
 def load(file: str | PathLike = FILE) -> dict:
@@ -37,8 +38,8 @@ def load(file: str | PathLike = FILE) -> dict:
         ``command``, ``date``, ``recipe`` and so on as they stand in the file;
         ``losses``, a list of one number a step for each loss; and ``predictions``, a
         dictionary for each test image, in order: ``boxes`` (N, 4), float32, xyxy at
-        the size of the recipe, ``labels`` and ``scores`` (N,), falling, ``masks``
-        (N, H, W), bool.
+        the size of the recipe, ``labels`` and ``scores`` (N,), falling and at least
+        :data:`LEAST`, ``masks`` (N, H, W), bool.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,6 +62,8 @@ def _decoded(image: dict) -> dict:
 
 def _encoded(name: str, prediction: dict) -> dict:
     """An image's detections in whole tenths of a pixel, masks as runs."""
+    kept = prediction["scores"] >= LEAST
+    prediction = {key: value[kept] for key, value in prediction.items()}
     masks = prediction["masks"][:, 0].cpu().numpy() > 0.5
     return {
         "name": name,

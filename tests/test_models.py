@@ -7,7 +7,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from course_utils import models, weights
-from course_utils.boxes import masks_to_boxes
+from course_utils.boxes import masks_to_boxes, soft_nms
 
 TARGET = {
     "boxes": torch.tensor([[10.0, 8.0, 40.0, 60.0]]),
@@ -98,6 +98,7 @@ def test_options_reach_the_model():
         ({"num_classes": 1}, "at least 2 .* got 1"),
         ({"num_classes": 2, "weights": "coco"}, "got 'coco'"),
         ({"num_classes": 2, "trainable_from": 19}, "0 .. 18, got 19"),
+        ({"num_classes": 2, "soft_nms": 0.0}, "above 0, got 0.0"),
     ],
 )
 def test_bad_arguments(arguments, words):
@@ -142,6 +143,77 @@ def test_the_full_model_takes_two_steps():
     assert loss.isfinite()
     with pytest.raises(ValueError, match="got 'imagenet'"):
         models.mask_rcnn_resnet50(2, "imagenet")
+
+
+@pytest.fixture(scope="module")
+def two_heads():
+    """The same weights with NMS switched off and with soft-NMS, and an image."""
+    common = {"min_size": 96, "max_size": 96, "box_score_thresh": 0.2}
+    torch.manual_seed(0)
+    plain, soft = (
+        models.mask_rcnn_mobilenet(3, **common, **options).eval()
+        for options in (
+            {"box_nms_thresh": 1.0, "box_detections_per_img": 1000},
+            {"soft_nms": 0.3, "box_detections_per_img": 30},
+        )
+    )
+    soft.load_state_dict(plain.state_dict())
+    image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+    return plain, soft, image
+
+
+def test_soft_suppression_is_soft_nms_of_all_detections_class_by_class(two_heads):
+    plain, soft, image = two_heads
+    with torch.no_grad():
+        everything, found = plain([image])[0], soft([image])[0]
+    expected = []
+    for label in (1, 2):
+        own = everything["labels"] == label
+        boxes, scores = everything["boxes"][own], everything["scores"][own]
+        keep, lowered = soft_nms(boxes, scores, sigma=0.3, score_threshold=0.2)
+        expected += [
+            (score.item(), label, *boxes[k].tolist())
+            for k, score in zip(keep, lowered, strict=True)
+        ]
+    assert len(expected) > 30, "too few to test the limit"
+    expected.sort(key=lambda row: -row[0])
+    rows = torch.cat(
+        [found["scores"][:, None], found["labels"][:, None], found["boxes"]], dim=1
+    )
+    assert len(rows) == len(found["masks"]) == 30
+    assert rows[:, 1].unique().tolist() == [1, 2]
+    torch.testing.assert_close(rows[:, 0], torch.tensor(expected)[:30, 0])
+    for row in rows.tolist():
+        assert any(row == pytest.approx(other, abs=1e-4) for other in expected)
+    heads = soft.roi_heads
+    assert (heads.detections_per_img, heads.nms_thresh) == (30, 0.5)
+
+
+def test_soft_suppression_keeps_the_second_of_a_group(two_heads):
+    _, soft, _ = two_heads
+    boxes = torch.tensor([[10.0, 10, 50, 90], [20, 10, 60, 90], [60, 10, 90, 90]])
+    logits = torch.tensor([[0.0, 3, -9], [0, 2, -9], [0, 2.5, -9]])
+    still = torch.zeros(3, 12)  # no offsets: the boxes are the proposals
+    hard = models.RoIHeads.postprocess_detections
+    soft.roi_heads.nms_thresh = 0.5
+    for heads, count in ((hard, 2), (models.SoftSuppression.postprocess_detections, 3)):
+        found, scores, _ = heads(soft.roi_heads, logits, still, [boxes], [(96, 96)])
+        assert len(found[0]) == len(scores[0]) == count
+        assert scores[0].diff().le(0).all()
+    assert scores[0][-1] < 0.4 < logits.softmax(1)[1, 1]
+    none = soft.roi_heads.postprocess_detections(
+        logits[:0], still[:0], [boxes[:0]], [(96, 96)]
+    )
+    assert [len(part[0]) for part in none] == [0, 0, 0]
+
+
+def test_soft_suppression_leaves_training_alone():
+    image, losses = torch.rand(3, 64, 64), []
+    for sigma in (None, 0.5):
+        torch.manual_seed(0)
+        model = models.mask_rcnn_mobilenet(2, min_size=64, max_size=64, soft_nms=sigma)
+        losses.append(model([image], [TARGET]))
+    assert losses[0] == losses[1]
 
 
 def test_paste_by_hand():

@@ -18,10 +18,12 @@ from booktools import chapter_code
 from course_utils import datasets, engine, finetune, models
 from course_utils.checks.ch27 import Detector
 from course_utils.datasets.penn_fudan import BUNDLED
+from course_utils.targets import check_target
 
 CHAPTER = "27_mask_rcnn"
 NAMES = [
-    *("prepare", "Samples", "collate", "replace_class_layers", "to_device"),
+    *("resize_masks", "with_masks", "prepare", "paste_person", "CopyPaste"),
+    *("Samples", "collate", "replace_class_layers", "to_device", "crowded"),
     *("train_plainly", "read_events", "from_score"),
 ]
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
@@ -33,22 +35,22 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # --- data ---
 
 
+def assert_equal(ours, theirs):
+    assert type(ours[0]) is type(theirs[0]) and torch.equal(ours[0], theirs[0])
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in ours[1].items():
+        other = theirs[1][name]
+        assert type(value) is type(other), name
+        assert torch.equal(value, other) if torch.is_tensor(value) else value == other
+
+
 @pytest.mark.parametrize("size", [288, 96, 40])
 def test_prepare_is_the_courses(size):
     scenes = datasets.PennFudan(BUNDLED, "test")
-    lost = 0
     for k in range(12):
-        image, target = OURS.prepare(*scenes[k], size)
-        theirs = finetune.resized(size)(*scenes[k])
-        assert torch.equal(image, theirs[0])
-        assert target.keys() == theirs[1].keys()
-        for name, value in target.items():
-            other = theirs[1][name]
-            assert type(value) is type(other)
-            same = torch.equal(value, other) if torch.is_tensor(value) else True
-            assert same, name
-        lost += len(scenes[k][1]["boxes"]) - len(target["boxes"])
-    assert lost >= 0
+        sample = OURS.prepare(*scenes[k], size)
+        assert_equal(sample, finetune.resized(size)(*scenes[k]))
+        check_target(*sample, 2)
 
 
 def test_prepare_leaves_out_who_vanished():
@@ -73,6 +75,31 @@ def test_prepare_leaves_out_who_vanished():
     assert small["image_id"] == 5
     same = OURS.prepare(image, target, None)
     assert same[0] is image and same[1] is target
+
+
+def test_copy_paste_is_the_courses():
+    scenes = datasets.PennFudan(BUNDLED, "test", finetune.resized(96))
+    samples = [scenes[k] for k in range(12)]
+    nobody = OURS.with_masks(samples[0][1], samples[0][1]["masks"], least=10**6)
+    assert len(nobody["boxes"]) == len(nobody["labels"]) == 0
+    samples.append((samples[0][0], nobody))
+    ours, theirs = OURS.CopyPaste(samples), finetune.CopyPaste(samples)
+    more = 0
+    for seed in range(60):
+        results = []
+        for paste in (ours, theirs):
+            torch.manual_seed(seed)
+            results.append(paste(*samples[seed % 13]))
+        assert_equal(*results)
+        check_target(*results[0], 2)
+        more += len(results[0][1]["boxes"]) > len(samples[seed % 13][1]["boxes"])
+    assert 15 < more < 60
+
+
+def test_crowded():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [40, 0, 50, 10]])
+    found = [{"boxes": boxes}, {"boxes": boxes[:0]}, {"boxes": boxes[2:]}]
+    assert OURS.crowded(found) == (4, 2)
 
 
 def test_samples_and_collate():

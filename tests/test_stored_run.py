@@ -31,6 +31,7 @@ def test_predictions_have_their_shapes(stored):
         assert found["masks"].dtype == torch.bool
         assert max(image["size"]) == stored["recipe"]["size"]
         assert (found["scores"].diff() <= 0).all()
+        assert (found["scores"] >= stored_run.LEAST - 1e-4).all()
 
 
 def test_losses_are_of_each_step(stored):
