@@ -67,6 +67,20 @@ def test_rate_is_the_searched_one(stored):
     assert stored["recipe"]["rate"] == study["rates"]["shapes"]
 
 
+def test_low_scores_are_not_stored():
+    masks = torch.zeros(3, 1, 4, 5)
+    masks[:, :, 1] = 0.9
+    found = {
+        "boxes": torch.tensor([[0.0, 1, 5, 2]] * 3),
+        "labels": torch.ones(3, dtype=torch.int64),
+        "scores": torch.tensor([0.9, stored_run.LEAST, 0.04]),
+        "masks": masks,
+    }
+    image = stored_run._encoded("a", found)
+    assert image["scores"] == [0.9, 0.05]
+    assert len(image["boxes"]) == len(image["labels"]) == len(image["masks"]) == 2
+
+
 def test_no_detection_is_read(tmp_path):
     file = tmp_path / "run.json"
     image = {"name": "a", "size": [4, 5], "boxes": [], "labels": []}
