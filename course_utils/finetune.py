@@ -190,17 +190,16 @@ def _with_masks(target: dict, masks: torch.Tensor, least: int = 1) -> dict:
     area = masks.sum((1, 2))
     seen = area >= least
     masks = masks[seen]
-    made = ("boxes", "masks", "area")
     kept = {
         name: value[seen] if isinstance(value, torch.Tensor) else value
         for name, value in target.items()
-        if name not in made
+        if name not in ("boxes", "masks", "area")
     }
     boxes = tv_tensors.BoundingBoxes(
         masks_to_boxes(masks), format="XYXY", canvas_size=masks.shape[-2:]
     )
-    values = boxes, tv_tensors.Mask(masks), area[seen].float()
-    return {**kept, **dict(zip(made, values, strict=True))}
+    masks = tv_tensors.Mask(masks)
+    return {**kept, "boxes": boxes, "masks": masks, "area": area[seen].float()}
 
 
 def augmentation(color: bool = True, paste_from: Sequence | None = None) -> Callable:

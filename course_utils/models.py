@@ -47,7 +47,8 @@ def mask_rcnn_mobilenet(
 ) -> MaskRCNN:
     """A Mask R-CNN of about 3 million parameters for images of about 300 pixels.
 
-    Masks are pasted with :func:`paste_masks`; all else is torchvision's.
+    Masks are pasted with :func:`paste_masks`; all else, but for ``soft_nms``, is
+    torchvision's.
 
     Args:
         num_classes: classes with the background, which is class 0; at least 2.
@@ -244,7 +245,7 @@ class SoftSuppression(RoIHeads):
         sigma: how little scores are lowered; above 0.
     """
 
-    sigma = 0.5
+    sigma: float
 
     def postprocess_detections(
         self, class_logits, box_regression, proposals, image_shapes

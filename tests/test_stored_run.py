@@ -91,10 +91,8 @@ def test_no_detection_is_read(tmp_path):
 
 
 def test_the_command_writes_what_load_reads(tmp_path, monkeypatch, capsys):
-    file, root = (
-        tmp_path / "run.json",
-        copy_scenes(tmp_path / "scenes", train=4, test=2),
-    )
+    file = tmp_path / "run.json"
+    root = copy_scenes(tmp_path / "scenes", train=4, test=2)
     monkeypatch.setattr(stored_run, "BUNDLED", root)
     stored_run.main(["--out", str(file), "--steps", "1", "--images", "4"])
     assert "wrote" in capsys.readouterr().out
