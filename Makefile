@@ -34,8 +34,8 @@ run: $(READY)  ## re-execute a chapter in place: make run CHAPTER=03_tensors
 
 lint: $(READY)  ## ruff (package, tools, tests, chapters) and codespell
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check course_utils booktools tests conftest.py _ext
-	$(BIN)/codespell *.md chapters template course_utils booktools tests
+	$(BIN)/ruff format --check course_utils experiments booktools benchmarks tests conftest.py _ext
+	$(BIN)/codespell *.md chapters template course_utils experiments booktools benchmarks tests
 
 repository: $(READY)  ## set the public address: make repository URL=https://github.com/you/fork
 	@$(PY) -m booktools.repository "$(URL)"
@@ -44,10 +44,10 @@ figures: $(READY)  ## draw the cover, logo and favicon again
 	@$(PY) -m booktools.artwork
 
 data: $(READY)  ## draw the bundled street scenes again (data/README.md)
-	$(PY) -m course_utils.scenes --out data/pedestrians
+	$(PY) -m experiments.scenes --out data/pedestrians
 
 experiments: $(READY)  ## run chapter 27's experiments again (an hour and a half)
-	$(PY) -m course_utils.experiments _build/experiments
+	$(PY) -m experiments.starts _build/experiments
 
 test-slow: test-perturbed test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
 
@@ -66,10 +66,10 @@ test-colab: $(READY)  ## every chapter whole, in a stand-in for Google Colab
 	COURSE_COLAB=all $(PY) -m pytest -n logical tests/test_colab_standin.py
 
 test-training: $(READY)  ## fine-tune on the bundled scenes, 3 seeds, and assert floors
-	$(PY) -m booktools.training_floors bundled
+	$(PY) -m experiments.floors bundled
 
 test-real: $(READY)  ## the same on the real Penn-Fudan, found through COURSE_REAL_DATA
-	@$(PY) -m booktools.training_floors real --seeds $(SEEDS) $(if $(UPDATE),--update)
+	@$(PY) -m experiments.floors real --seeds $(SEEDS) $(if $(UPDATE),--update)
 
 clean:  ## remove what was rendered and cached (not the environment)
 	rm -rf _build .pytest_cache .ruff_cache

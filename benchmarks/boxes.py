@@ -15,8 +15,8 @@ import torch
 from torchvision import ops
 
 from booktools.chapter_code import definitions
-from course_utils import boxes as course_boxes
 from course_utils import runtime
+from course_utils.detection import box_ops
 
 CHAPTER = definitions("23_iou_and_nms", "box_iou", "nms", "iou_of_two")
 
@@ -124,7 +124,7 @@ def main() -> None:
         {
             "two loops": lambda b, s: pairs_in_loops(b, b),
             "chapter": lambda b, s: CHAPTER.box_iou(b, b),
-            "course_utils": lambda b, s: course_boxes.box_iou(b, b),
+            "course_utils": lambda b, s: box_ops.box_iou(b, b),
             "torchvision": lambda b, s: ops.box_iou(b, b),
         },
         device,
@@ -136,7 +136,7 @@ def main() -> None:
         {
             "two loops": lambda b, s: nms_in_loops(b, s, 0.5),
             "chapter": lambda b, s: CHAPTER.nms(b, s, 0.5),
-            "course_utils": lambda b, s: course_boxes.nms(b, s, 0.5),
+            "course_utils": lambda b, s: box_ops.nms(b, s, 0.5),
             "torchvision": lambda b, s: ops.nms(b, s, 0.5),
         },
         device,
@@ -147,9 +147,7 @@ def main() -> None:
         args.sizes,
         {},
         {
-            "course_utils": lambda b, s: course_boxes.batched_nms(
-                b, s, labels[len(b)], 0.5
-            ),
+            "course_utils": lambda b, s: box_ops.batched_nms(b, s, labels[len(b)], 0.5),
             "torchvision": lambda b, s: ops.batched_nms(b, s, labels[len(b)], 0.5),
         },
         device,

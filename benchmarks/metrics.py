@@ -1,4 +1,4 @@
-"""Time and memory of course_utils.metrics, pycocotools and torchmetrics, side by side.
+"""Time and memory of our metrics, pycocotools and torchmetrics, side by side.
 
 Run by hand, on a quiet machine: ``python benchmarks/metrics.py [--masks] [sizes]``. The
 sizes multiply 1,000 images with 20 classes and about 24,000 detections (default: 1 2
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from course_utils.metrics import evaluate_detections  # noqa: E402
+from course_utils.detection.metrics import evaluate_detections  # noqa: E402
 
 NAMES = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
 THEIRS = (

@@ -49,9 +49,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from course_utils import engine, experiments, finetune, models, runtime, viz
+from course_utils import runtime, viz
 from course_utils.datasets import PennFudan
 from course_utils.datasets.penn_fudan import BUNDLED
+from course_utils.detection import augment, models
+from course_utils.training import engine
+from experiments import fine_tuning, starts
+from experiments.fine_tuning import BATCH
 
 SIZE, RATE, AIM = 288, 1e-3, 1.05
 WARM_UP = 2  # rounds that are not counted
@@ -67,16 +71,14 @@ LABELS = {
 
 def bundled_batches(count: int) -> list[tuple]:
     """Batches as a loader gives them: plain tensors, images uint8."""
-    data = PennFudan(BUNDLED, "train", finetune.resized(SIZE))
-    data = finetune.InMemory(data, v2.ToPureTensor())
+    data = PennFudan(BUNDLED, "train", augment.resized(SIZE))
+    data = augment.InMemory(data, v2.ToPureTensor())
     order = torch.utils.data.RandomSampler(
         data,
-        num_samples=count * finetune.BATCH,
+        num_samples=count * BATCH,
         generator=torch.Generator().manual_seed(0),
     )
-    return list(
-        DataLoader(data, finetune.BATCH, sampler=order, collate_fn=finetune.collate)
-    )
+    return list(DataLoader(data, BATCH, sampler=order, collate_fn=augment.collate))
 
 
 def course_parts(steps: int) -> tuple:
@@ -87,9 +89,9 @@ def course_parts(steps: int) -> tuple:
 
 
 def recipe(model: nn.Module, steps: int) -> tuple:
-    """The optimizer and the schedule of :func:`finetune.fine_tune`."""
+    """The optimizer and the schedule of :func:`fine_tuning.fine_tune`."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=finetune.WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=fine_tuning.WEIGHT_DECAY)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, max(steps, 20), pct_start=0.1
     )
@@ -106,7 +108,7 @@ def plain(model: nn.Module, optimizer, schedule, device, steps: int) -> Generato
         loss = sum(model(images, targets).values())
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), finetune.CLIP_NORM)
+        nn.utils.clip_grad_norm_(model.parameters(), fine_tuning.CLIP_NORM)
         optimizer.step()
         schedule.step()
 
@@ -131,7 +133,7 @@ def reference(model: nn.Module, optimizer, schedule, device, steps: int) -> Gene
             raise SystemExit(f"the loss is {whole.item()}: {told}")
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), finetune.CLIP_NORM)
+        nn.utils.clip_grad_norm_(model.parameters(), fine_tuning.CLIP_NORM)
         optimizer.step()
         schedule.step()
         for name, value in {"loss": whole, **told}.items():
@@ -261,7 +263,7 @@ def take_turns(
                 turns,
                 device,
                 schedule=schedule,
-                clip_norm=finetune.CLIP_NORM,
+                clip_norm=fine_tuning.CLIP_NORM,
                 log=writer.scalar,
             )
         else:
@@ -322,7 +324,7 @@ def report_speed(rounds: int) -> None:
         processor = statistics.median(turns.processor[name][WARM_UP:])
         wall = statistics.median(turns.wall[name][WARM_UP:])
         print(
-            f"{name:12}{finetune.BATCH / processor:21.2f}{finetune.BATCH / wall:15.2f}"
+            f"{name:12}{BATCH / processor:21.2f}{BATCH / wall:15.2f}"
             f"{processor * 1e3:25.0f}"
         )
     for other in OTHERS:
@@ -377,7 +379,7 @@ def curves(results: dict) -> dict[str, list[dict[str, float]]]:
     """For each start and evaluation the means over the seeds, and the range of AP.
 
     Args:
-        results: what :mod:`course_utils.experiments` writes. Runs with the most
+        results: what :mod:`experiments.starts` writes. Runs with the most
             images are taken.
     """
     most = max(run["images"] for run in results["runs"])
@@ -461,7 +463,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=48, help="of steps, at least 40")
     parser.add_argument("--repeats", type=int, default=3, help="of processes, memory")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--results", type=Path, default=experiments.FILE)
+    parser.add_argument("--results", type=Path, default=starts.FILE)
     parser.add_argument("--out", type=Path, help="a picture of the curves")
     parser.add_argument("--child", choices=LOOPS, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)

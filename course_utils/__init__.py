@@ -1,16 +1,14 @@
-"""Helpers of the book Tensors to Detectors.
+"""Helpers that the chapters of the book Tensors to Detectors import.
 
-Modules by topic. For all chapters: :mod:`runtime` (device, seeds, set-up),
-:mod:`compare` (ours against the library's), :mod:`checks` (the exercises check
-themselves), :mod:`viz` and :mod:`viz_detection` (figures), :mod:`workers` (classes of
-a notebook in other processes). Data: :mod:`files` (written whole), :mod:`images` (files
-to pixels), :mod:`datasets` (pedestrians), :mod:`scenes` and :mod:`shapes` (drawn
-pictures), :mod:`formats` (VOC, COCO and YOLO, read and written), :mod:`annotations` and
-:mod:`targets` (the dictionaries of detection, checked). Detection: :mod:`boxes`,
-:mod:`metrics` (the numbers of COCO), :mod:`detection_errors`, :mod:`models`,
-:mod:`weights`, :mod:`pretrain`. Training: :mod:`engine`, :mod:`checkpoints`,
-:mod:`distributed`, :mod:`finetune`, and what chapter 27 stores: :mod:`experiments` and
-:mod:`stored_run`.
+For all chapters: :mod:`runtime` (device, seeds, set-up), :mod:`compare` (ours against
+the library's), :mod:`checks` (the exercises check themselves), :mod:`viz` (figures),
+:mod:`workers` (classes of a notebook in other processes), :mod:`colab` and
+:mod:`weights` (what a machine must have), :mod:`files` and :mod:`images` (read and
+written whole).
+
+By topic: :mod:`datasets` (pedestrians, stored results), :mod:`formats` (VOC, COCO and
+YOLO, read and written), :mod:`detection` (boxes, metrics, errors, targets, models,
+augmentation), :mod:`training` (loops, checkpoints, several processes).
 Importing the package, or any module of it, has no side effects.
 """
 

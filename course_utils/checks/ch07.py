@@ -4,8 +4,8 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from course_utils import boxes as course_boxes
 from course_utils.checks.core import Case, Wrong, difference, exercise
+from course_utils.detection import box_ops
 
 __all__: list[str] = []
 
@@ -193,7 +193,7 @@ def keep_visible() -> list[Case]:
         keep = (left > 0) & (left >= least * pixels)
         expect = {
             **target,
-            "boxes": course_boxes.masks_to_boxes(cut[keep]),
+            "boxes": box_ops.masks_to_boxes(cut[keep]),
             "masks": cut[keep],
             "labels": target["labels"][keep],
             "area": left[keep].float(),
@@ -320,7 +320,7 @@ def _run(transform, seed):
 def random_shift() -> list[Case]:
     def moves(result):
         image, target = result
-        box = course_boxes.masks_to_boxes((image[:1] > 0).to(torch.uint8))
+        box = box_ops.masks_to_boxes((image[:1] > 0).to(torch.uint8))
         return box, target
 
     def stays(answer):

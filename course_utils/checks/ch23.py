@@ -4,8 +4,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torchvision import ops
 
-from course_utils import boxes as course_boxes
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.detection import box_ops
 
 __all__: list[str] = []
 
@@ -61,7 +61,7 @@ class _Largest(TorchFunctionMode):
 @exercise("23.paired_iou")
 def paired_iou() -> list[Case]:
     def case(says, a, b):
-        expect = course_boxes.box_iou(a, b).diagonal().clone()
+        expect = box_ops.box_iou(a, b).diagonal().clone()
         return Case(says, args=(a, b), expect=expect)
 
     point = torch.tensor([[5.0, 5, 5, 5]])
@@ -98,7 +98,7 @@ def paired_iou() -> list[Case]:
 @exercise("23.mask_to_box")
 def mask_to_box() -> list[Case]:
     def case(says, mask):
-        expect = course_boxes.masks_to_boxes(mask[None])[0]
+        expect = box_ops.masks_to_boxes(mask[None])[0]
         return Case(says, args=(mask,), expect=expect, within=0)
 
     mask = torch.zeros(6, 8, dtype=torch.bool)
@@ -145,7 +145,7 @@ def fixed_nms() -> list[Case]:
 @exercise("23.class_nms")
 def class_nms() -> list[Case]:
     def case(says, boxes, scores, labels, threshold=0.5):
-        expect = course_boxes.batched_nms(boxes, scores, labels, threshold)
+        expect = box_ops.batched_nms(boxes, scores, labels, threshold)
         return Case(says, args=(boxes, scores, labels, threshold), expect=expect)
 
     pair = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10]])

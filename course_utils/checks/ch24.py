@@ -5,8 +5,8 @@ import math
 import torch
 from torch.overrides import TorchFunctionMode
 
-from course_utils import boxes as course_boxes
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.detection import box_ops
 
 __all__: list[str] = []
 
@@ -121,7 +121,7 @@ def decode() -> list[Case]:
 @exercise("24.giou_table")
 def giou_table() -> list[Case]:
     def case(says, a, b):
-        return Case(says, args=(a, b), expect=course_boxes.generalized_box_iou(a, b))
+        return Case(says, args=(a, b), expect=box_ops.generalized_box_iou(a, b))
 
     one = torch.tensor([[0.0, 0, 2, 2]])
     return [
@@ -142,14 +142,14 @@ def giou_table() -> list[Case]:
 @exercise("24.fixed_ciou")
 def fixed_ciou() -> list[Case]:
     def case(says, boxes, targets):
-        expect = course_boxes.complete_box_iou_loss(boxes, targets)
+        expect = box_ops.complete_box_iou_loss(boxes, targets)
         return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
 
     def gradient(answer):
         boxes = torch.tensor([[1.0, 0, 5, 2]])
         targets = torch.tensor([[0.0, 0.5, 4, 4]])
         got = _slopes(answer, boxes, targets)
-        want = _slopes(course_boxes.complete_box_iou_loss, boxes, targets)
+        want = _slopes(box_ops.complete_box_iou_loss, boxes, targets)
         if not torch.allclose(got, want, atol=1e-6):
             raise Wrong(
                 f"the values are right; the gradient is {_numbers(got[0])}\n"
@@ -175,7 +175,7 @@ def fixed_ciou() -> list[Case]:
 @exercise("24.iou_slope")
 def iou_slope() -> list[Case]:
     def case(says, boxes, targets):
-        expect = _slopes(course_boxes.iou_loss, boxes, targets)
+        expect = _slopes(box_ops.iou_loss, boxes, targets)
         return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
 
     def by_hand(answer):
@@ -201,7 +201,7 @@ def iou_slope() -> list[Case]:
 
 
 def _eiou(boxes, targets):
-    loss = course_boxes.distance_box_iou_loss(boxes, targets)
+    loss = box_ops.distance_box_iou_loss(boxes, targets)
     hull = torch.maximum(boxes, targets)[:, 2:] - torch.minimum(boxes, targets)[:, :2]
     sizes = [b[:, 2:] - b[:, :2] for b in (boxes, targets)]
     return loss + ((sizes[0] - sizes[1]) / hull).square().sum(dim=1)

@@ -5,7 +5,7 @@ import math
 import torch
 
 from course_utils.checks.core import Case, Wrong, exercise
-from course_utils.metrics import average_precision
+from course_utils.detection.metrics import average_precision
 
 __all__: list[str] = []
 

@@ -14,15 +14,6 @@ from collections.abc import Collection
 from os import PathLike
 
 from course_utils.formats import rle
-from course_utils.formats._model import (
-    FIELDS,
-    LOSSES,
-    Category,
-    Dataset,
-    Image,
-    Invalid,
-    Object,
-)
 from course_utils.formats.coco import (
     COCO_CLASSES,
     COCO_UNUSED,
@@ -30,11 +21,20 @@ from course_utils.formats.coco import (
     read_coco,
     write_coco,
 )
-from course_utils.formats.targets import (
+from course_utils.formats.convert import (
     from_torchvision,
     load_image,
     read_voc_masks,
     to_torchvision,
+)
+from course_utils.formats.records import (
+    FIELDS,
+    LOSSES,
+    Category,
+    Dataset,
+    Image,
+    Invalid,
+    Object,
 )
 from course_utils.formats.voc import VOC_CLASSES, read_voc, write_voc
 from course_utils.formats.yolo import read_yolo, write_yolo

@@ -17,7 +17,7 @@ import numpy as np
 
 from course_utils.files import read_text, write_file
 from course_utils.formats import rle
-from course_utils.formats._model import (
+from course_utils.formats.records import (
     Box,
     Category,
     Dataset,

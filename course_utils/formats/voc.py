@@ -16,7 +16,7 @@ from typing import Any
 from xml.parsers.expat import ErrorString
 
 from course_utils.files import write_file, write_folder
-from course_utils.formats._model import (
+from course_utils.formats.records import (
     Box,
     Category,
     Dataset,

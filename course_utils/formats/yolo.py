@@ -17,7 +17,7 @@ import yaml
 
 from course_utils import images as pictures
 from course_utils.files import read_text, write_folder
-from course_utils.formats._model import (
+from course_utils.formats.records import (
     Box,
     Category,
     Dataset,

@@ -1,0 +1,1 @@
+"""Detection: boxes, metrics, errors, targets checked, models, augmentation."""

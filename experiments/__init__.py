@@ -1,0 +1,7 @@
+"""How everything in ``data/`` was made; each part is one command, ``python -m ...``.
+
+:mod:`experiments.scenes` draws the street scenes, :mod:`experiments.shapes` drawn
+objects, :mod:`experiments.pretrain` trains the small detector on them;
+:mod:`experiments.starts` and :mod:`experiments.stored_run` make the results of
+chapter 27, :mod:`experiments.floors` asserts them.
+"""
