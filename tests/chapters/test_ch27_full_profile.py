@@ -59,7 +59,9 @@ def few_stored(photographs, monkeypatch):
     load = results.load_detections
     monkeypatch.setattr(penn_fudan, "BUNDLED", photographs)
     monkeypatch.setattr(
-        stored_run, "load", lambda: load() | {"predictions": load()["predictions"][:2]}
+        results,
+        "load_detections",
+        lambda: load() | {"predictions": load()["predictions"][:2]},
     )
 
 
