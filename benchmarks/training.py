@@ -85,16 +85,7 @@ def course_parts(steps: int) -> tuple:
     """The model of chapter 27, its optimizer and its schedule; the same every time."""
     runtime.seed_everything(0)
     model = models.mask_rcnn_mobilenet(2, "imagenet", min_size=SIZE, max_size=SIZE)
-    return model, *recipe(model, steps)
-
-
-def recipe(model: nn.Module, steps: int) -> tuple:
-    """The optimizer and the schedule of :func:`fine_tuning.fine_tune`."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=fine_tuning.WEIGHT_DECAY)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, max(steps, 20), pct_start=0.1
-    )
+    return model, *fine_tuning.one_cycle(model, RATE, steps)
 
 
 # The other loops wait at each `yield` for a batch, and so for their turn.

@@ -17,9 +17,10 @@ from course_utils.detection import models
 from course_utils.detection.augment import InMemory, augmentation, collate, resized
 from course_utils.training import engine
 
-__all__ = ["Recipe", "fine_tune"]
+__all__ = ["CLIP_NORM", "Recipe", "fine_tune", "one_cycle"]
 
-BATCH, WEIGHT_DECAY, CLIP_NORM = 4, 0.01, 5.0
+BATCH, WEIGHT_DECAY = 4, 0.01
+CLIP_NORM = 5.0  # the largest norm of all gradients of a step together
 # People in groups overlap: soft-NMS keeps them, and low scores may be right.
 DETECTING = {"soft_nms": 0.5, "box_score_thresh": 0.01}
 
@@ -55,6 +56,28 @@ class Recipe:
             raise ValueError(f"rate must be positive, got {self.rate!r}")
 
 
+def one_cycle(
+    model: torch.nn.Module, rate: float, steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """The optimizer and the schedule of all our trainings: AdamW and one cycle.
+
+    Args:
+        model: the parameters that require a gradient are trained.
+        rate: the highest learning rate, reached after a tenth of the steps.
+        steps: optimizer steps, at least 1. Up to 10, where a tenth is too short for
+            ``OneCycleLR``, the rate rises for three tenths.
+
+    Returns:
+        Both; gradients are meant to be clipped to :data:`CLIP_NORM`.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, rate, weight_decay=WEIGHT_DECAY)
+    rising = 0.1 if steps > 10 else 0.3  # of 10, 0.1 divides by zero
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, steps, pct_start=rising
+    )
+
+
 def fine_tune(
     recipe: Recipe,
     root: str | PathLike,
@@ -69,7 +92,8 @@ def fine_tune(
 
     Args:
         recipe: how to train.
-        root: a folder in the layout of Penn-Fudan.
+        root: a folder in the layout of Penn-Fudan (see
+            :class:`course_utils.datasets.PennFudan`), with both splits.
         seed: decides the fresh weights, the order of the images, their augmentation.
         evaluations: how often to score the model, at equal distances; must divide
             the recipe's steps. The last is at the end.
@@ -79,16 +103,22 @@ def fine_tune(
         progress: show bars.
 
     Returns:
-        The model, and for each evaluation a dictionary: ``step``, ``seconds`` and
-        ``cpu_seconds`` spent on training until then, the mean ``loss`` since the
-        last, and ``bbox/AP``, ``bbox/AP50``, ``segm/AP`` and ``segm/AP50``.
+        The model, a Mask R-CNN of two classes on :func:`runtime.device`, in training
+        mode; and for each evaluation a dictionary of numbers: ``step``, the steps
+        taken, ``seconds`` and ``cpu_seconds`` spent on training until then, the mean
+        ``loss`` since the last evaluation, and ``bbox/AP``, ``bbox/AP50``,
+        ``segm/AP`` and ``segm/AP50``, from 0 to 1, or -1 without any pedestrian.
 
     Raises:
-        ValueError: more images asked for than there are, or ``evaluations`` does not
-            divide the steps.
+        ValueError: more images asked for than there are, a negative ``held_out``, or
+            ``evaluations`` is below 1 or does not divide the steps.
+        FileNotFoundError: ``root`` or the weights are not there.
+        engine.NonFiniteLoss: the rate is too high for this start.
     """
-    if recipe.steps % evaluations:
+    if evaluations < 1 or recipe.steps % evaluations:
         raise ValueError(f"{evaluations} evaluations do not divide {recipe.steps}")
+    if held_out < 0:
+        raise ValueError(f"held_out must not be negative, got {held_out}")
     data = PennFudan(root, "train", resized(recipe.size))
     if recipe.images + held_out > len(data):
         raise ValueError(
@@ -106,17 +136,7 @@ def fine_tune(
     size = {"min_size": recipe.size, "max_size": recipe.size}
     model = models.mask_rcnn_mobilenet(2, recipe.weights, **size, **DETECTING)
     model.to(device)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        recipe.rate,
-        weight_decay=WEIGHT_DECAY,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        recipe.rate,
-        recipe.steps,
-        pct_start=0.1 if recipe.steps > 10 else 0.3,  # of 10, 0.1 divides by zero
-    )
+    optimizer, schedule = one_cycle(model, recipe.rate, recipe.steps)
     steps = recipe.steps // evaluations
     sampler = RandomSampler(train, num_samples=steps * BATCH, generator=generator)
     loader = DataLoader(train, BATCH, sampler=sampler, collate_fn=collate)

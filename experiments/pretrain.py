@@ -23,6 +23,7 @@ from course_utils.detection import models
 from course_utils.detection.augment import InMemory, collate
 from course_utils.files import replacing
 from course_utils.training import engine
+from experiments.fine_tuning import CLIP_NORM, one_cycle
 from experiments.shapes import CLASSES, Shapes
 
 __all__ = ["main", "pretrain"]
@@ -54,8 +55,18 @@ def pretrain(
         progress: show bars.
 
     Returns:
-        The model, and a dictionary of losses and AP for each epoch.
+        The model, and a dictionary of losses and AP for each epoch, as
+        :func:`engine.fit` returns it.
+
+    Raises:
+        ValueError: ``scenes`` or ``epochs`` below 1.
+        FileNotFoundError: torchvision's weights are not in the cache.
+        checkpoints.CheckpointError: ``folder`` cannot be written to, or holds a run
+            with other numbers.
     """
+    for name, value in (("scenes", scenes), ("epochs", epochs)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     transforms = v2.Compose(
         [
             v2.RandomHorizontalFlip(),
@@ -75,15 +86,10 @@ def pretrain(
         max_size=SIZE,
     )
     model.to(device)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=0.01)
     loader = DataLoader(
         train, BATCH, shuffle=True, generator=generator, collate_fn=collate
     )
-    steps = epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, steps, pct_start=0.1
-    )
+    optimizer, schedule = one_cycle(model, RATE, epochs * len(loader))
     history = engine.fit(
         model,
         loader,
@@ -93,7 +99,7 @@ def pretrain(
         device=device,
         folder=folder,
         test_loader=DataLoader(test, BATCH, collate_fn=collate),
-        clip_norm=5.0,
+        clip_norm=CLIP_NORM,
         progress=progress,
     )
     return model, history

@@ -3,8 +3,10 @@
     python -m experiments.starts RUNS [--start scratch] [--out FILE]
 
 RUNS is a folder that gets one file for each run, so that the same command goes on
-where it was stopped, and several may share the work (``--start``). When all runs are
-there, FILE is written: ``data/results/fine_tuning.json``, which the chapter draws.
+where it was stopped, and several may share the work (``--start``). A file names its
+start, its steps and so on, and is taken only for the run that it says it holds. When
+all runs are there, FILE is written: ``data/results/fine_tuning.json``, which the
+chapter draws.
 
 Each start gets its own learning rate first: the best of :data:`RATES` after half the
 steps, trained on 100 of the training images and scored on the other 20. The test split
@@ -30,7 +32,7 @@ __all__ = ["main"]
 
 FILE = FOLDER / "fine_tuning.json"
 
-STEPS = 240
+STEPS, POINTS = 240, 8  # a long run is scored so often
 STARTS = {"scratch": None, "imagenet": "imagenet", "shapes": "shapes"}
 RATES = (3e-4, 1e-3, 3e-3)
 ALL_IMAGES = 120
@@ -63,14 +65,26 @@ def rounded(records: list[dict[str, float]]) -> list[dict[str, float]]:
     ]
 
 
-def _run(file: Path, recipe: Recipe, seed: int, steps_apart: int, **options) -> dict:
-    """The stored result of a run, or a new one."""
+def _run(file: Path, recipe: Recipe, seed: int, points: int, **options) -> dict:
+    """The stored result of a run, or a new one, scored ``points`` times.
+
+    Raises:
+        ValueError: the file holds another run than this.
+    """
+    made_of = {"seed": seed, **asdict(recipe)}
+    steps = [recipe.steps * k // points for k in range(1, points + 1)]
     if file.exists():
-        return json.loads(file.read_text())
-    _, records = fine_tune(
-        recipe, pedestrians(), seed, evaluations=recipe.steps // steps_apart, **options
-    )
-    result = {"seed": seed, **asdict(recipe), "curve": rounded(records)}
+        result = json.loads(file.read_text())
+        there = {name: result.get(name) for name in made_of}
+        there_steps = [record["step"] for record in result["curve"]]
+        if (there, there_steps) != (made_of, steps):
+            raise ValueError(
+                f"{file} holds another run, {there} scored at {there_steps}, not "
+                f"{made_of} scored at {steps}: take another folder"
+            )
+        return result
+    _, records = fine_tune(recipe, pedestrians(), seed, evaluations=points, **options)
+    result = {**made_of, "curve": rounded(records)}
     save_json(file, result)
     last = result["curve"][-1]
     print(f"{file.stem}: box AP {last['bbox/AP']}, mask AP {last['segm/AP']}")
@@ -81,10 +95,10 @@ def search(folder: Path, start: str, steps: int) -> list[dict]:
     """The runs that choose a start's learning rate."""
     return [
         _run(
-            folder / f"search_{start}_{rate}.json",
+            folder / f"search_{start}_{rate}_{steps}.json",
             Recipe(STARTS[start], rate, steps, SEARCH_IMAGES),
             SEARCH_SEED,
-            steps,
+            1,
             held_out=HELD_OUT,
         )
         for rate in RATES
@@ -105,16 +119,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUNS", help="a file for each run")
     parser.add_argument("--start", choices=STARTS, nargs="*", default=list(STARTS))
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, help=f"a multiple of {POINTS}"
+    )
     parser.add_argument("--out", type=Path, default=FILE)
     chosen = parser.parse_args(arguments)
+    if chosen.steps < 1 or chosen.steps % POINTS:
+        parser.error(
+            f"--steps must be a multiple of {POINTS}, the number of evaluations, "
+            f"got {chosen.steps}"
+        )
     searched = {s: search(chosen.folder, s, chosen.steps // 2) for s in chosen.start}
     runs = [
         _run(
-            chosen.folder / f"{start}_{images}_{seed}.json",
+            chosen.folder / f"{start}_{images}_{seed}_{chosen.steps}.json",
             Recipe(STARTS[start], best_rate(searched[start]), chosen.steps, images),
             seed,
-            chosen.steps // 8 if images == ALL_IMAGES else chosen.steps,
+            POINTS if images == ALL_IMAGES else 1,
         )
         | {"start": start}
         for start in chosen.start

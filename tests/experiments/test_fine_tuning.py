@@ -261,8 +261,12 @@ def test_fine_tune(tiny, monkeypatch):
     assert {"loss", "cpu_seconds", "bbox/AP", "segm/AP50"} <= records[0].keys()
     with pytest.raises(ValueError, match="3 evaluations do not divide 4"):
         fine_tune(recipe, pedestrians(), 0, evaluations=3)
+    with pytest.raises(ValueError, match="0 evaluations do not divide 4"):
+        fine_tune(recipe, pedestrians(), 0, evaluations=0)
     with pytest.raises(ValueError, match="3 images and 118 held out, of 120"):
         fine_tune(recipe, pedestrians(), 0, held_out=118)
+    with pytest.raises(ValueError, match="held_out must not be negative, got -1"):
+        fine_tune(recipe, pedestrians(), 0, held_out=-1)
 
 
 def test_experiments_go_on_where_they_stopped(tmp_path, monkeypatch):
@@ -271,8 +275,10 @@ def test_experiments_go_on_where_they_stopped(tmp_path, monkeypatch):
     def stand_in(recipe, root, seed, evaluations=1, held_out=0):
         calls.append((recipe.weights, recipe.images, recipe.rate, seed, held_out))
         score = 0.5 if recipe.rate == 3e-3 else 0.4
-        record = {"step": recipe.steps, "seconds": 1.23456, "bbox/AP": score}
-        return None, [record | {"segm/AP": 0.123456}] * evaluations
+        record = {"seconds": 1.23456, "bbox/AP": score, "segm/AP": 0.123456}
+        apart = recipe.steps // evaluations
+        steps = range(apart, recipe.steps + 1, apart)
+        return None, [{"step": step, **record} for step in steps]
 
     monkeypatch.setattr(starts, "fine_tune", stand_in)
     runs, out = tmp_path / "runs", tmp_path / "out.json"
@@ -288,13 +294,74 @@ def test_experiments_go_on_where_they_stopped(tmp_path, monkeypatch):
     points = {run["images"]: len(run["curve"]) for run in result["runs"]}
     assert points == {120: 8, 30: 1, 8: 1}
     assert result["runs"][0]["curve"][0] == {
-        "step": 16, "seconds": 1.2, "bbox/AP": 0.5, "segm/AP": 0.1235,
+        "step": 2, "seconds": 1.2, "bbox/AP": 0.5, "segm/AP": 0.1235,
     }  # fmt: skip
     searched = {call[-1] for call in calls if call[1] == 100}
     assert searched == {20} and all(c[-1] == 0 for c in calls if c[1] != 100)
     before = out.read_bytes()
     starts.main(common)
     assert len(calls) == 24 and out.read_bytes() == before
+    # The same folder, other steps: other runs, beside those.
+    starts.main([str(runs), "--steps", "8", "--out", str(tmp_path / "8.json")])
+    assert len(calls) == 48 and len(list(runs.glob("*.json"))) == 48
+    shorter = json.loads((tmp_path / "8.json").read_text())
+    assert {run["curve"][-1]["step"] for run in shorter["runs"]} == {8}
+    starts.main(common)
+    assert len(calls) == 48 and out.read_bytes() == before
+
+
+@pytest.mark.parametrize("steps", ["100", "4", "0", "-8"])
+def test_steps_are_checked_before_anything_runs(steps, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(starts, "fine_tune", None)
+    with pytest.raises(SystemExit):
+        starts.main([str(tmp_path / "runs"), "--steps", steps])
+    said = capsys.readouterr().err
+    assert (
+        f"--steps must be a multiple of 8, the number of evaluations, got {steps}"
+        in (said)
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rate": 1.0},
+        {"size": 9},
+        {"seed": 5},
+        {"curve": [{"step": 4}]},
+        {"paste": None},
+    ],
+)
+def test_a_file_of_another_run_is_not_taken(change, tmp_path, monkeypatch):
+    recipe, file = Recipe(None, 1e-3, 8), tmp_path / "run.json"
+    stored = {"seed": 0, **asdict(recipe), "curve": [{"step": 8}]}
+    file.write_text(json.dumps(stored))
+    monkeypatch.setattr(starts, "fine_tune", None)
+    assert starts._run(file, recipe, 0, 1) == stored
+    file.write_text(json.dumps(stored | change))
+    with pytest.raises(ValueError, match=r"run\.json holds another run"):
+        starts._run(file, recipe, 0, 1)
+
+
+def test_one_optimizer_and_schedule_for_all():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    for steps in (1, 2, 10, 11, 200):
+        optimizer, schedule = fine_tuning.one_cycle(model, 0.01, steps)
+        (group,) = optimizer.param_groups
+        assert [id(p) for p in group["params"]] == [
+            id(p) for p in model[1].parameters()
+        ]
+        assert type(optimizer) is torch.optim.AdamW and group["weight_decay"] == 0.01
+        rates = []
+        for _ in range(steps):
+            rates.append(group["lr"])
+            optimizer.step()
+            schedule.step()
+        assert max(rates) <= 0.01
+        assert steps < 10 or rates[-1] < 1e-3 < max(rates)
+    assert rates.index(max(rates)) == 19  # of 200, after a tenth
 
 
 def test_stored_experiments_are_whole():

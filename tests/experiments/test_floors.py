@@ -90,7 +90,7 @@ def test_bundled_scenes_are_compared_with_the_experiments(
 ):
     results, seeds = trained
     file = tmp_path / "fine_tuning.json"
-    monkeypatch.setattr(floors.experiments, "FILE", file)
+    monkeypatch.setattr(floors.starts, "FILE", file)
     with pytest.raises(FileNotFoundError):
         floors.main(["bundled"])
     run = {"start": "shapes", "images": 120, "curve": [GOOD]}

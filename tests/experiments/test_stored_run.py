@@ -1,14 +1,18 @@
 """The stored run of chapter 27: the file says what it holds, and can be made again."""
 
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from scenes_folder import copy_scenes
+from small_training import small_model
 
 from course_utils.datasets import results
 from course_utils.datasets.penn_fudan import BUNDLED
-from experiments import stored_run
+from experiments import fine_tuning, stored_run
+from experiments.fine_tuning import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +95,21 @@ def test_no_detection_is_read(tmp_path):
     assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 4, 5)
 
 
+def small_detector(num_classes, weights, min_size, max_size, **options):
+    assert (num_classes, weights, min_size, max_size) == (2, "shapes", 64, 64)
+    assert options == fine_tuning.DETECTING
+    # 0.3: a model that has not learned is sure of nothing.
+    return small_model(**options | {"box_score_thresh": 0.3})
+
+
 def test_the_command_writes_what_load_reads(tmp_path, monkeypatch, capsys):
     file = tmp_path / "run.json"
     root = copy_scenes(tmp_path / "scenes", train=4, test=2)
     monkeypatch.setattr(stored_run, "BUNDLED", root)
+    # Small images and few channels: a step takes a second less.
+    monkeypatch.setattr(stored_run, "Recipe", partial(Recipe, size=64))
+    small = SimpleNamespace(mask_rcnn_mobilenet=small_detector)
+    monkeypatch.setattr(fine_tuning, "models", small)
     stored_run.main(["--out", str(file), "--steps", "1", "--images", "4"])
     assert "wrote" in capsys.readouterr().out
     again = results.load_detections(file)
