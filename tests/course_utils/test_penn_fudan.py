@@ -460,7 +460,7 @@ def test_the_bar_counts_on_a_terminal(server, fetch, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     fetch()
     shown = sys.stderr.getvalue()
-    assert shown.startswith("\r  0%") and "\r100%" in shown and shown.endswith("\n")
+    assert "\r  0%|" in shown and "\r100%|" in shown and shown.endswith("\n")
 
 
 def test_there_is_no_bar_and_no_log_elsewhere(server, fetch, capfd):

@@ -242,8 +242,8 @@ VARIANTS: dict[str, Variant] = {
     "yolo: checkpoints of labels": V(
         "yolo",
         yolo({"labels/.ipynb_checkpoints/a-checkpoint.txt": LABEL}),
-        "ValueError: labels/.ipynb_checkpoints/a-checkpoint.txt: ther"
-        "e is no image of this name",
+        "ValueError: labels/.ipynb_checkpoints/a-checkpoint.txt: there "
+        "is no image of this name",
         "a.jpg 1 | cup | 1 hidden",
     ),
     "yolo: what macOS puts beside an image": V(
@@ -311,8 +311,8 @@ VARIANTS: dict[str, Variant] = {
     "yolo: data.YAML": V(
         "yolo",
         yolo({"data.YAML": "names: [cup]\n"}, names=None),
-        "FileNotFoundError: /tmp/tmpmsj0qgrr/in: neither data.yaml no"
-        "r classes.txt; pass classes=...",
+        "FileNotFoundError: /tmp/tmpmsj0qgrr/in: neither data.yaml nor "
+        "classes.txt; pass classes=...",
         "a.jpg 1 | cup",
     ),
     "yolo: Roboflow's folders": V(
@@ -441,8 +441,8 @@ VARIANTS: dict[str, Variant] = {
     "voc: an encoding that is none of text": V(
         "voc",
         {"a.xml": declared("base64", voc(), "ascii")},
-        "LookupError: 'base64' is not a text encoding; use codecs.dec"
-        "ode() to handle arbitrary codecs",
+        "LookupError: 'base64' is not a text encoding; use "
+        "codecs.decode() to handle arbitrary codecs",
         "ValueError: a.xml: no encoding of text: 'base64'",
     ),
     "voc: half a character": V(
@@ -454,8 +454,8 @@ VARIANTS: dict[str, Variant] = {
     "voc: nested too deep": V(
         "voc",
         {"a.xml": voc(more="<a>" * 5000 + "</a>" * 5000)},
-        "RecursionError: maximum recursion depth exceeded while calli"
-        "ng a Python object",
+        "RecursionError: maximum recursion depth exceeded while calling "
+        "a Python object",
         "ValueError: a.xml: tags nested too deep",
     ),
     "voc: a number with a line in it": V(
@@ -473,9 +473,9 @@ VARIANTS: dict[str, Variant] = {
     "voc: thousands of zeros": V(
         "voc",
         {"a.xml": voc(box=BOX.replace("20", "0" * 5000 + "20"))},
-        "ValueError: Exceeds the limit (4300 digits) for integer stri"
-        "ng conversion: value has 5002 digits; use sys.set_int_max_st"
-        "r_digits() to increase the ...",
+        "ValueError: Exceeds the limit (4300 digits) for integer string "
+        "conversion: value has 5002 digits; use "
+        "sys.set_int_max_str_digits() to increase the ...",
         "a.jpg 1 | cup",
     ),
     "voc: an image as wide as the universe": V(
@@ -487,16 +487,16 @@ VARIANTS: dict[str, Variant] = {
     "coco: nested too deep": V(
         "coco",
         {"a.json": '{"images": ' + "[" * 100_000},
-        "RecursionError: maximum recursion depth exceeded while decod"
-        "ing a JSON array from a unicode string",
+        "RecursionError: maximum recursion depth exceeded while decoding "
+        "a JSON array from a unicode string",
         "ValueError: a.json: nested too deep for JSON",
     ),
     "coco: an integer of 5,000 digits": V(
         "coco",
         {"a.json": coco().replace('"width": 64', f'"width": {DIGITS}')},
-        "ValueError: Exceeds the limit (4300 digits) for integer stri"
-        "ng conversion: value has 5000 digits; use sys.set_int_max_st"
-        "r_digits() to increase the ...",
+        "ValueError: Exceeds the limit (4300 digits) for integer string "
+        "conversion: value has 5000 digits; use "
+        "sys.set_int_max_str_digits() to increase the ...",
         "ValueError: a.json: not JSON: ...",
     ),
     "coco: an integer of 400 digits": V(
@@ -514,15 +514,15 @@ VARIANTS: dict[str, Variant] = {
     "coco: UTF-16": V(
         "coco",
         {"a.json": coco().encode("utf-16")},
-        "ValueError: a.json: not text in UTF-8 ('utf-8' codec can't d"
-        "ecode byte 0xff in position 0: invalid start byte)",
+        "ValueError: a.json: not text in UTF-8 ('utf-8' codec can't "
+        "decode byte 0xff in position 0: invalid start byte)",
         "a.jpg 1 | cup",
     ),
     "coco: a zero byte": V(
         "coco",
         {"a.json": coco().encode("utf-16-le")},
-        "ValueError: a.json, line 1: not JSON: Expecting property nam"
-        "e enclosed in double quotes",
+        "ValueError: a.json, line 1: not JSON: Expecting property name "
+        "enclosed in double quotes",
         "ValueError: a.json, line 1: not text in UTF-8: a zero byte",
     ),
     "coco: run lengths beyond all memory": V(
@@ -535,8 +535,8 @@ VARIANTS: dict[str, Variant] = {
     "yolo: a control character": V(
         "yolo",
         yolo(names="# \u00e2\u0094\u009c datasets\nnames: [cup]\n"),
-        "ReaderError: unacceptable character #x0094: special characte"
-        'rs are not allowed in "<unicode string>", position 3',
+        "ReaderError: unacceptable character #x0094: special characters "
+        'are not allowed in "<unicode string>", position 3',
         "ValueError: data.yaml, line 1: not YAML: the character '\\x94': ...",
     ),
     "yolo: nested too deep": V(
@@ -578,9 +578,9 @@ VARIANTS: dict[str, Variant] = {
     "yolo: an integer of 5,000 digits": V(
         "yolo",
         yolo(names=f"names: [cup]\nnc: {DIGITS}\n"),
-        "ValueError: Exceeds the limit (4300 digits) for integer stri"
-        "ng conversion: value has 5000 digits; use sys.set_int_max_st"
-        "r_digits() to increase the ...",
+        "ValueError: Exceeds the limit (4300 digits) for integer string "
+        "conversion: value has 5000 digits; use "
+        "sys.set_int_max_str_digits() to increase the ...",
         "ValueError: data.yaml: not YAML: ValueError(...",
     ),
     "yolo: numbers that are true and false": V(
@@ -610,15 +610,15 @@ VARIANTS: dict[str, Variant] = {
     "yolo: labels in UTF-16": V(
         "yolo",
         yolo(a=LABEL.encode("utf-16")),
-        "ValueError: labels/a.txt: not text in UTF-8 ('utf-8' codec c"
-        "an't decode byte 0xff in position 0: invalid start byte)",
+        "ValueError: labels/a.txt: not text in UTF-8 ('utf-8' codec "
+        "can't decode byte 0xff in position 0: invalid start byte)",
         "a.jpg 1 | cup",
     ),
     "yolo: names in UTF-16": V(
         "yolo",
         yolo({"classes.txt": "杯\r\n".encode("utf-16")}, names=None),
-        "ValueError: classes.txt: not text in UTF-8 ('utf-8' codec ca"
-        "n't decode byte 0xff in position 0: invalid start byte)",
+        "ValueError: classes.txt: not text in UTF-8 ('utf-8' codec can't "
+        "decode byte 0xff in position 0: invalid start byte)",
         "a.jpg 1 | 杯",
     ),
     "yolo: a zero byte": V(
@@ -740,8 +740,8 @@ VARIANTS: dict[str, Variant] = {
     "coco: no polygon": V(
         "coco",
         {"a.json": coco(segmentation=[[]])},
-        "ValueError: a.json: annotations[0] (id 1): segmentation: a p"
-        "olygon needs 6, 8, 10, ... numbers, got 0",
+        "ValueError: a.json: annotations[0] (id 1): segmentation: a "
+        "polygon needs 6, 8, 10, ... numbers, got 0",
         "ValueError: a.json: annotations[0] (id 1): segmentation: a polygon needs 6, "
         "8, 10, ... numbers, got 0 (mend=True leaves it out)",
         "a.jpg 1 | cup | 1 leaves it out",
@@ -749,8 +749,8 @@ VARIANTS: dict[str, Variant] = {
     "coco: a polygon of two points": V(
         "coco",
         {"a.json": coco(segmentation=[[3, 4, 23, 34], SQUARE])},
-        "ValueError: a.json: annotations[0] (id 1): segmentation: a p"
-        "olygon needs 6, 8, 10, ... numbers, got 4",
+        "ValueError: a.json: annotations[0] (id 1): segmentation: a "
+        "polygon needs 6, 8, 10, ... numbers, got 4",
         "ValueError: a.json: annotations[0] (id 1): segmentation: a polygon needs 6, "
         "8, 10, ... numbers, got 4 (mend=True leaves it out)",
         "a.jpg 1 | cup | 1 leaves it out",
@@ -766,9 +766,8 @@ VARIANTS: dict[str, Variant] = {
     "yolo: a class with a decimal point": V(
         "yolo",
         yolo(a="0.000000000000000000e+00 5e-01 5e-01 2e-01 4e-01\n"),
-        "ValueError: labels/a.txt, line 1: must be an integer and fou"
-        "r numbers, got '0.000000000000000000e+00 5e-01 5e-01 2e-01 4"
-        "e-01'",
+        "ValueError: labels/a.txt, line 1: must be an integer and four "
+        "numbers, got '0.000000000000000000e+00 5e-01 5e-01 2e-01 4e-01'",
         "ValueError: labels/a.txt, line 1: must be an integer and four numbers, got "
         "... (mend=True reads the class as an integer)",
         "a.jpg 1 | cup | 1 reads the class as an integer",
@@ -776,8 +775,8 @@ VARIANTS: dict[str, Variant] = {
     "yolo: classes.txt beside the labels": V(
         "yolo",
         yolo({"labels/classes.txt": "cup\n"}, names=None),
-        "FileNotFoundError: /tmp/tmph6rrl8ua/in: neither data.yaml no"
-        "r classes.txt; pass classes=...",
+        "FileNotFoundError: /tmp/tmph6rrl8ua/in: neither data.yaml nor "
+        "classes.txt; pass classes=...",
         "ValueError: labels/classes.txt: no names in ..., but here; pass classes=... "
         "(mend=True takes these)",
         "a.jpg 1 | cup | 1 takes these",
@@ -800,9 +799,9 @@ VARIANTS: dict[str, Variant] = {
     "coco: a crowd to YOLO, not dropped": V(
         "crowd to yolo",
         {"a.json": CROWD},
-        "ValueError: yolo cannot hold category.id (class cup), image."
-        "id (a.jpg), object.id (a.jpg, object 0), object.crowd (a.jpg"
-        ", object 1); to leave out: ...",
+        "ValueError: yolo cannot hold category.id (class cup), image.id "
+        "(a.jpg), object.id (a.jpg, object 0), object.crowd (a.jpg, "
+        "object 1); to leave out: ...",
         "ValueError: yolo cannot hold ... 'object.crowd' leaves out 1 of 2 objects",
     ),
 }
