@@ -286,7 +286,7 @@ def _drop_roots(
                 f"duplicate class name {shown(category.name)}, of which no object has "
                 f"the id {shown(id)}"
             )
-            mender.mend("leaves it out", f"{path}: categories", problem)
+            mender.mend("left out", f"{path}: categories", problem)
             del categories[id]
 
 
@@ -344,7 +344,7 @@ def _mend_polygons(where: str, polygons: list, mender: Mender) -> list | None:
     for polygon in polygons:
         if isinstance(polygon, list) and len(polygon) in (0, 2, 4):
             problem = f"a polygon needs 6, 8, 10, ... numbers, got {len(polygon)}"
-            mender.mend("leaves it out", where, problem)
+            mender.mend("left out", where, problem)
         else:
             kept.append(polygon)
     return kept or None
@@ -395,7 +395,7 @@ def _take_id(where: str, entry: dict[str, Any], name: str, mender: Mender) -> in
     value = entry[name]
     if isinstance(value, float) and value.is_integer():
         problem = f"{name} must be an integer, got {value!r}"
-        mender.mend("reads the integer", where, problem)
+        mender.mend("read as an integer", where, problem)
         value = entry[name] = int(value)
     _check_type(where, name, value, int)
     return value

@@ -406,7 +406,7 @@ class Mender:
         """Note what is mended, or raise.
 
         Args:
-            kind: what is done about it, as in ``"mend=True leaves it out"``.
+            kind: what is done about it, such as ``"left out"``.
             where: the file and the line or field.
             problem: what is wrong there.
 
@@ -414,13 +414,13 @@ class Mender:
             ValueError: nothing is to be mended; the message offers it.
         """
         if not self.on:
-            raise ValueError(f"{where}: {problem} (mend=True {kind})")
+            raise ValueError(f"{where}: {problem} (with mend=True: {kind})")
         self.report.add("mended", kind, where)
 
     def name(self, where: str, name: str) -> str:
         """A name without the space around it."""
         if name != name.strip():
-            self.report.add("mended", "trims names", where)
+            self.report.add("mended", "trimmed", where)
         return name.strip()
 
     def file_name(self, where: str, name: str) -> str:
@@ -437,7 +437,7 @@ class Mender:
             raise ValueError(f"{where}: {error}") from error
         if "\\" in name:
             problem = f"a backslash in a file name: {shown(name, 200)}"
-            self.mend("reads it as a slash", where, problem)
+            self.mend("read as a slash", where, problem)
         return name.replace("\\", "/")
 
 

@@ -109,7 +109,7 @@ def read_yolo(
         if key in wanted:
             texts[key] = file
         elif name.lower() != "classes.txt":
-            mender.mend("leaves it out", str(file), "there is no image of this name")
+            mender.mend("left out", str(file), "there is no image of this name")
     if wanted and not texts:
         raise ValueError(f"{labels}: no .txt file for any of {len(wanted)} images")
     for name, image in wanted.items():
@@ -196,7 +196,7 @@ def _names_file(path: Path, labels: Path, mender: Mender) -> Path:
                 continue
             if folder != path:
                 problem = f"no names in {path}, but here; pass classes=..."
-                mender.mend("takes these", str(there[name]), problem)
+                mender.mend("taken", str(there[name]), problem)
             return there[name]
     raise FileNotFoundError(
         f"{path}: neither data.yaml nor classes.txt; pass classes=..."
@@ -339,7 +339,7 @@ def _read_labels(
             problem = f"must be an integer and four numbers, got {quoted}"
             if not index.is_integer():
                 raise ValueError(f"{where}: {problem}")
-            mender.mend("reads the class as an integer", where, problem)
+            mender.mend("read as an integer", where, problem)
             index = int(index)
         if not 0 <= index < len(names):
             raise ValueError(

@@ -60,7 +60,7 @@ def test_the_error_offers_what_mends(name):
     assert variant.after.startswith("ValueError: ")
     mends = not variant.mended.startswith("ValueError")
     if mends and "duplicate class name 'cup'..." not in variant.after:
-        assert "(mend=True " in variant.after
+        assert "(with mend=True: " in variant.after
 
 
 BEYOND = {
@@ -127,7 +127,7 @@ def test_what_is_mended_is_written_whole(tmp_path):
     assert data.images[0].file_name == "b/a.jpg"
     assert data.images[0].objects[0].segmentation == [square]
     where = f"{tmp_path / 'a.json'}: annotations[0] (id 1): segmentation"
-    assert data.report.mended["leaves it out"][1:] == [where, where]
+    assert data.report.mended["left out"][1:] == [where, where]
     formats.write(data, "coco", tmp_path / "b.json")
     again = formats.read("coco", tmp_path / "b.json")
     assert again == data and not again.report
@@ -149,11 +149,11 @@ def test_a_report_counts_and_quotes_the_first():
     assert str(report) == "nothing skipped, missing or mended"
     report.add("skipped", "hidden", Path("a/.b"))
     report.add("skipped", "hidden", "a/.c")
-    report.add("mended", "trims names", "a.xml: name")
+    report.add("mended", "trimmed", "a.xml: name")
     assert report and report == pickle.loads(pickle.dumps(report))
     assert str(report) == (
         "skipped: 2 hidden (the first: a/.b)\n"
-        "mended: 1 trims names (the first: a.xml: name)"
+        "mended: 1 trimmed (the first: a.xml: name)"
     )
 
 
