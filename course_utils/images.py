@@ -8,9 +8,13 @@ Files are decoded by Pillow. torchvision's PNG decoder is about a tenth faster, 
 0.29 a damaged file ends the whole process there, where Pillow raises an error; and its
 decoders are deprecated.
 
-Sizes are ``(height, width)``, as in the shape of a tensor.
+Sizes are ``(height, width)`` in pixels, as in the shape of a tensor.
+
+Sources: the modes of https://pillow.readthedocs.io/en/stable/handbook/concepts.html,
+and the tag Orientation (274) of the standard EXIF, CIPA DC-008.
 """
 
+import os
 import struct
 from os import PathLike
 from typing import BinaryIO
@@ -52,12 +56,17 @@ def read_image(path: str | PathLike) -> Tensor:
         path: the file, in any format Pillow reads.
 
     Returns:
-        (3, height, width), uint8. Its memory lies pixel by pixel (channels last), as
-        decoders leave it; ``.contiguous()`` gives planes.
+        (3, height, width), uint8, values 0 to 255: red, green, blue as stored (sRGB in
+        nearly all files; a color profile is not applied). On the CPU. Its memory lies
+        pixel by pixel (channels last), as decoders leave it; ``.contiguous()`` gives
+        planes.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not an image, is damaged or cut short, or holds numbers
+        IsADirectoryError, PermissionError: it is a folder, or may not be read.
+        TypeError: ``path`` is no path.
+        ValueError: it is not an image, is damaged or cut short, has more pixels than
+            Pillow takes for sane (``Image.MAX_IMAGE_PIXELS``, twice), or holds numbers
             without a range (32-bit integers, floats).
     """
     pixels, turn = _read(path, _rgb)
@@ -74,10 +83,13 @@ def read_mask(path: str | PathLike) -> Tensor:
         path: an image with one channel of integers.
 
     Returns:
-        (height, width), uint8, or int32 where the file has more than 8 bits.
+        (height, width), uint8, or int32 where the file has more than 8 bits. On the
+        CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
+        IsADirectoryError, PermissionError: it is a folder, or may not be read.
+        TypeError: ``path`` is no path.
         ValueError: it is not an image, is damaged, or has several channels or floats.
     """
     return torch.from_numpy(_read(path, _labels)[0])
@@ -87,7 +99,7 @@ def orientation(path: str | PathLike) -> int:
     """The EXIF orientation of a picture, 1 to 8; 1, upright, where it says nothing.
 
     Raises:
-        FileNotFoundError, ValueError: as in :func:`read_image`.
+        OSError, TypeError, ValueError: as in :func:`read_image`.
     """
     return _header(path)[1]
 
@@ -96,7 +108,7 @@ def stored_size(path: str | PathLike) -> tuple[int, int]:
     """``(height, width)`` of the pixels as stored, without decoding them.
 
     Raises:
-        FileNotFoundError, ValueError: as in :func:`read_image`.
+        OSError, TypeError, ValueError: as in :func:`read_image`.
     """
     return _header(path)[0]
 
@@ -105,7 +117,7 @@ def upright_size(path: str | PathLike) -> tuple[int, int]:
     """``(height, width)`` of what :func:`read_image` returns, without decoding.
 
     Raises:
-        FileNotFoundError, ValueError: as in :func:`read_image`.
+        OSError, TypeError, ValueError: as in :func:`read_image`.
     """
     (height, width), turn = _header(path)
     return (width, height) if turn >= 5 else (height, width)
@@ -162,6 +174,7 @@ def _header(path) -> tuple[tuple[int, int], int]:
 
 
 def _open(path) -> Image.Image:
+    path = os.fspath(path)
     try:
         return Image.open(path)
     except UnidentifiedImageError as error:

@@ -11,18 +11,18 @@ split of the names (``penn_fudan_train.txt``, ``penn_fudan_test.txt``).
 """
 
 import argparse
+import errno
 import hashlib
-import io
+import logging
 import operator
 import os
-import stat
 import sys
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from course_utils import images, runtime
+from course_utils.files import Report, read_lines
 
 __all__ = ["PennFudan", "default_root", "download", "pedestrians", "problems"]
 
@@ -43,6 +44,8 @@ MOST_BYTES = 200_000_000
 TIMEOUT = (10, 30)  # seconds: to connect, and between two pieces
 TRIES = 3
 PIECE = 2**16  # bytes
+# Of a disk, not of an archive: these are passed on as they are.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 SPLITS = ("train", "test")
 XYXY = tv_tensors.BoundingBoxFormat.XYXY
@@ -125,10 +128,13 @@ class PennFudan(Dataset):
     Attributes:
         names: the images' names without suffix, in the order of the items: sorted, or
             as the split's file has them.
+        report: what is in the two folders and was passed over: hidden files, files of
+            another suffix, masks without an image.
 
     Raises:
         FileNotFoundError: no such folder, mask, or image named by the split.
-        ValueError: an unknown split, no images, a name twice.
+        ValueError: an unknown split, no images, a name twice, a split's file that is
+            not text.
     """
 
     def __init__(
@@ -140,14 +146,16 @@ class PennFudan(Dataset):
         if split is not None and split not in SPLITS:
             raise ValueError(f"split must be 'train', 'test' or None, got {split!r}")
         self.root, self.split, self.transforms = Path(root), split, transforms
-        files = _images(self.root / "PNGImages")
+        self.report = Report()
+        files = _images(self.root / "PNGImages", self.report)
         self.names = list(files) if split is None else _split(self.root, split, files)
-        masks = set(_listing(self.root / "PedMasks"))
+        masks = _masks(self.root / "PedMasks", files, self.report)
         for name in self.names:
-            if name + MASK not in masks:
+            if name not in masks:
                 missing = self.root / "PedMasks" / (name + MASK)
                 raise FileNotFoundError(f"{missing}: the image's mask is missing")
         self._files = [files[name] for name in self.names]
+        self._masks = [masks[name] for name in self.names]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -165,7 +173,7 @@ class PennFudan(Dataset):
 
     def mask_path(self, index: int) -> Path:
         """The file of an item's mask."""
-        return self.root / "PedMasks" / (self.names[self._position(index)] + MASK)
+        return self.root / "PedMasks" / self._masks[self._position(index)]
 
     def size(self, index: int) -> tuple[int, int]:
         """``(height, width)`` of an item's image, read from the file's header."""
@@ -241,25 +249,46 @@ def split_instances(labels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(masks), torch.from_numpy(boxes), torch.from_numpy(area)
 
 
-def _listing(folder: Path) -> list[str]:
+def _listing(folder: Path, report: Report) -> list[str]:
     """The names in a folder, sorted, without those that begin with a dot."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    names = sorted(os.listdir(folder))
+    for name in names:
+        if name.startswith("."):
+            report.add("skipped", "hidden", folder / name)
+    return [name for name in names if not name.startswith(".")]
 
 
-def _images(folder: Path) -> dict[str, str]:
+def _images(folder: Path, report: Report) -> dict[str, str]:
     """The images' file names by their names without suffix."""
     files = {}
-    for file in _listing(folder):
+    for file in _listing(folder, report):
         name, suffix = Path(file).stem, Path(file).suffix
         if suffix.lower() not in SUFFIXES:
-            continue
-        if name in files:
+            report.add("skipped", "of another suffix", folder / file)
+        elif name in files:
             raise ValueError(f"{folder / file}: {files[name]} has the same name")
-        files[name] = file
+        else:
+            files[name] = file
     if not files:
         raise ValueError(f"{folder}: no images ({', '.join(SUFFIXES)})")
+    return files
+
+
+def _masks(folder: Path, images: dict[str, str], report: Report) -> dict[str, str]:
+    """The masks' file names by the names of their images."""
+    files = {}
+    for file in _listing(folder, report):
+        name = file[: -len(MASK)]
+        if not file.lower().endswith(MASK):
+            report.add("skipped", "of another suffix", folder / file)
+        elif name not in images:
+            report.add("missing", "masks without an image", folder / file)
+        elif name in files:
+            raise ValueError(f"{folder / file}: {files[name]} has the same name")
+        else:
+            files[name] = file
     return files
 
 
@@ -270,7 +299,7 @@ def _split(root: Path, split: str, files: dict[str, str]) -> list[str]:
     if ours:
         listing = Path(__file__).with_name(f"penn_fudan_{split}.txt")
     names = {}
-    for number, line in enumerate(listing.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(listing), 1):
         name = line.strip()
         if not name or name.startswith("#"):
             continue
@@ -338,7 +367,7 @@ def download(
         url: where the archive is.
         manifest: SHA-256 and name of every file, as ``sha256sum`` prints them.
         timeout: seconds without an answer, or to connect and between two pieces.
-        tries: attempts, where the connection fails.
+        tries: attempts, where the download fails; pooch waits a little in between.
         log: called with lines on what is done.
 
     Returns:
@@ -348,36 +377,40 @@ def download(
         ConnectionError: the archive cannot be had; the message says what to do.
         FileExistsError: ``root`` is a file, or a folder with something else in it.
         FileNotFoundError: there is no such ``archive``.
-        ValueError: what came is not the archive: no zip file, unsafe names, files
+        OSError: the folder cannot be written to.
+        ValueError: what came is not the archive: no zip file, much too large, files
             missing or changed.
     """
     root = (default_root() if root is None else Path(root).expanduser()).absolute()
     if archive is not None and not Path(archive).is_file():
         raise FileNotFoundError(f"no archive {archive}")
     files = _manifest(manifest)
-    if root.is_dir() and os.listdir(root):
+    if root.exists() and not root.is_dir():
+        raise FileExistsError(f"{root} is a file: name a folder")
+    there = {name for name in _names(root) if not name.startswith(".")}
+    if there:
         folders = {name.split("/")[0] for name in files if "/" in name}
-        if not folders & set(os.listdir(root)):
+        if not folders & there:
             raise FileExistsError(f"{root} holds something else: name another folder")
         wrong = problems(root, manifest)
         if not wrong:
             log(f"{root}: {len(files)} files, all there and right; nothing to do")
             return root
         log(f"{root}: {len(wrong)} of {len(files)} files are missing or damaged")
-    elif root.exists() and not root.is_dir():
-        raise FileExistsError(f"{root} is a file: name a folder")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the goal, so that moving is renaming: all or nothing.
-    with tempfile.TemporaryDirectory(prefix=".penn_fudan-", dir=root.parent) as folder:
+    # On the disk of the goal, so that moving is renaming. A folder that exists may be a
+    # link, the root of a disk, or the current folder: it stays, and is filled.
+    if not root.is_dir():
+        root.parent.mkdir(parents=True, exist_ok=True)
+    place = root if root.is_dir() else root.parent
+    with tempfile.TemporaryDirectory(prefix=".penn_fudan-", dir=place) as folder:
         if archive is None:
-            archive = Path(folder) / f"{FOLDER}.zip"
             log(f"downloading {url}")
-            _fetch(url, archive, timeout, tries)
-        unpacked = Path(folder) / FOLDER
+            archive = _fetch(url, Path(folder), timeout, tries)
+        unpacked = Path(folder) / "unpacked"
         spare = _unpack(Path(archive), unpacked, files)
         if spare:
             log(f"left out {len(spare)} files that are not in the manifest: {spare[0]}")
-        _install(unpacked, root, files)
+        _install(unpacked / FOLDER, root, files)
     log(f"{root}: {len(files)} files, all there and right")
     return root
 
@@ -406,55 +439,75 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-class _Bar:
-    """A line that counts megabytes on a terminal; pooch calls it."""
-
-    def __init__(self):
-        self.total, self.done, self.shown = 0, 0, 0.0
-
-    def update(self, size: int) -> None:
-        self.done += size
-        if max(self.done - PIECE, self.total) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES // 10**6} MB: not {FOLDER}")
-        now, done = time.monotonic(), min(self.done, self.total or self.done)
-        if sys.stderr.isatty() and (now - self.shown > 0.1 or done == self.total):
-            of = f" of {self.total / 1e6:.1f}" if self.total else ""
-            print(f"\r  {done / 1e6:.1f}{of} MB", end="", file=sys.stderr, flush=True)
-            self.shown = now
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        if self.shown:
-            print(file=sys.stderr)
-        self.shown = 0.0
+class _TooLarge(Exception):
+    """More bytes than the archive has. No ValueError: pooch would try again."""
 
 
-def _fetch(url: str, path: Path, timeout, tries: int) -> None:
-    """Download to a file; what fails on the way becomes a ConnectionError."""
+def _fetch(url: str, folder: Path, timeout, tries: int) -> Path:
+    """Download to a folder by pooch; what fails becomes a ConnectionError."""
     import pooch
     import requests
+    from tqdm import tqdm
 
-    for attempt in range(1, tries + 1):
-        bar = _Bar()
-        try:
-            load = pooch.HTTPDownloader(bar, chunk_size=PIECE, timeout=timeout)
-            return load(url, str(path), None)
-        except requests.HTTPError as error:  # an answer, though not the one hoped for
-            failure, why = error, "The archive may have moved."
-            if error.response.status_code < 500:
-                break
-        except requests.RequestException as error:
-            failure, why = error, "Is this machine online?"
-        finally:
-            bar.close()
-        if attempt < tries:
-            time.sleep(attempt)
-    raise ConnectionError(
-        f"cannot download {url}: {failure}. {why} A copy of the archive from elsewhere "
-        f"will do: {COMMAND} --archive {FOLDER}.zip"
-    ) from failure
+    class Bar(tqdm):
+        """pooch's bar on a terminal; it stops what is much too large."""
+
+        done = 0
+
+        def __bool__(self):  # tqdm's own is False as long as the size is not known
+            return True
+
+        def update(self, n=1):
+            self.done += n
+            if max(self.done - PIECE, self.total or 0) > MOST_BYTES:
+                raise _TooLarge
+            return super().update(n)
+
+        def reset(self, total=None):
+            self.done = 0
+            super().reset(total)
+
+    def load(url, file, keeper):
+        looks = dict(unit="B", unit_scale=True, ncols=79, disable=None, leave=True)
+        with Bar(total=0, file=sys.stderr, **looks) as bar:
+            pooch.HTTPDownloader(bar, chunk_size=PIECE, timeout=timeout)(
+                url, file, keeper
+            )
+
+    name = f"{FOLDER}.zip"
+    keeper = pooch.create(
+        folder, "", registry={name: None}, urls={name: url}, retry_if_failed=tries - 1
+    )
+    try:
+        with _silent():
+            return Path(keeper.fetch(name, downloader=load))
+    except _TooLarge as error:
+        raise ValueError(f"{name}: {_too_large()}") from error
+    except requests.RequestException as error:
+        moved = isinstance(error, requests.HTTPError)
+        why = "The archive may have moved." if moved else "Is this machine online?"
+        raise ConnectionError(
+            f"cannot download {url}: {error}. {why} A copy of the archive from "
+            f"elsewhere will do: {COMMAND} --archive {name}"
+        ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """pooch tells its log, which it prints, of every step; ours is ``log``."""
+    import pooch
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _too_large() -> str:
+    return f"more than {MOST_BYTES // 10**6} MB: not {FOLDER}"
 
 
 class _Refused(ValueError):
@@ -465,75 +518,60 @@ class _Refused(ValueError):
 
 
 def _unpack(archive: Path, goal: Path, files: dict[str, str]) -> list[str]:
-    """Write the manifest's files, each checked; return the names left out.
+    """Unzip, check every file of the manifest, and return the names of the others.
 
-    Names are taken from the manifest, never from the archive, and one that would lead
-    out of its folder is a reason to refuse the archive as a whole.
+    zipfile, which pooch calls, keeps everything below the goal: it drops ``..``, drives
+    and roots from names, and makes a file of a link.
     """
+    import pooch
+
     if archive.stat().st_size > MOST_BYTES:
-        raise _Refused(archive, f"more than {MOST_BYTES // 10**6} MB: not {FOLDER}")
-    data = archive.read_bytes()
+        raise _Refused(archive, _too_large())
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as opened:
-            members = _members(archive, opened)
-            missing = [name for name in files if f"{FOLDER}/{name}" not in members]
-            if missing:
-                what = f"{len(missing)} files missing, the first is {missing[0]}"
-                raise _Refused(archive, what)
-            wanted = {name: members.pop(f"{FOLDER}/{name}") for name in files}
-            if sum(member.file_size for member in wanted.values()) > MOST_BYTES:
-                size = f"more than {MOST_BYTES // 10**6} MB"
-                raise _Refused(archive, f"unpacked, it has {size}")
-            for name, member in wanted.items():
-                content = opened.read(member)
-                if _digest(name, content) != files[name]:
-                    what = f"{name} is not the file of the manifest (SHA-256)"
-                    raise _Refused(archive, what)
-                path = goal / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-    except (OSError, _Refused):
+        with zipfile.ZipFile(archive) as opened:  # its reader stops at these sizes
+            if sum(member.file_size for member in opened.infolist()) > MOST_BYTES:
+                raise _Refused(archive, f"unpacked, it has {_too_large()}")
+        with _silent():
+            unzip = pooch.Unzip(extract_dir=str(goal.absolute()))
+            unpacked = unzip(str(archive.absolute()), "download", None)
+    except _Refused:
         raise
     except Exception as error:  # BadZipFile, and what its many fields can cause
-        what = f"not a whole zip file ({error}); it begins with {data[:60]!r}"
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise
+        with archive.open("rb") as stream:
+            begin = stream.read(60)
+        what = f"not a whole zip file ({error}); it begins with {begin!r}"
         raise _Refused(archive, what) from error
-    return list(members)
-
-
-def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of an archive by name, all of them harmless."""
-    members = {}
-    for member in opened.infolist():
-        name = member.orig_filename  # filename is cut and mended already
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        path = PurePosixPath(name)
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or any(character in name for character in "\\:\0")
-            or kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-        ):
-            what = "a link" if kind == stat.S_IFLNK else "a name or kind"
-            raise _Refused(archive, f"{name!r} is {what} that is unsafe")
-        if member.is_dir():
-            continue
-        if name in members:
-            raise _Refused(archive, f"{name!r} occurs twice")
-        members[name] = member
-    return members
+    missing = [name for name in files if not (goal / FOLDER / name).is_file()]
+    if missing:
+        what = f"{len(missing)} files missing, the first is {missing[0]}"
+        raise _Refused(archive, what)
+    for name, sha256 in files.items():
+        if _digest(name, (goal / FOLDER / name).read_bytes()) != sha256:
+            what = f"{name} is not the file of the manifest (SHA-256)"
+            raise _Refused(archive, what)
+    names = (Path(file).relative_to(goal.absolute()).as_posix() for file in unpacked)
+    return sorted(set(names) - {f"{FOLDER}/{name}" for name in files})
 
 
 def _install(unpacked: Path, root: Path, files: dict[str, str]) -> None:
-    """Move a checked folder into place; into one that exists, what that lacks."""
-    if not root.exists() or not os.listdir(root):
+    """Move a checked folder's files into place; into one that exists, what it lacks."""
+    if not root.exists():
+        # Only the files of the manifest, whatever else the archive has.
+        clean = unpacked.with_name("clean")
+        _install_files(unpacked, clean, files)
         try:
-            if root.exists():
-                root.rmdir()  # empty; Windows renames onto nothing that exists
-            unpacked.rename(root)
+            clean.rename(root)
             return
         except OSError:
             if not root.is_dir():  # otherwise another program was faster
                 raise
+            unpacked = clean
+    _install_files(unpacked, root, files)
+
+
+def _install_files(unpacked: Path, root: Path, files: dict[str, str]) -> None:
     for name, sha256 in files.items():
         path = root / name
         if not path.is_file() or _digest(name, path.read_bytes()) != sha256:
@@ -541,10 +579,14 @@ def _install(unpacked: Path, root: Path, files: dict[str, str]) -> None:
             (unpacked / name).replace(path)
 
 
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
+
+
 def _manifest(path: str | PathLike) -> dict[str, str]:
     """SHA-256 by name, the names relative to the archive's folder."""
     files = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(Path(path)), 1):
         sha256, _, name = line.partition("  ")
         if len(sha256) != 64 or not name.startswith(f"{FOLDER}/"):
             raise ValueError(f"{path}, line {number}: no SHA-256 and name: {line!r}")

@@ -8,6 +8,11 @@ What is read and written in one format is the same in every field. Between forma
 what both can hold survives: boxes within 1e-6 pixels, and exactly where VOC holds
 integers. What a format cannot hold, :data:`LOSSES`, it refuses to write unless
 ``drop=(...)`` names it. Files are written whole or not at all.
+
+What is wrong in a file is refused, with its name and the line or field. What common
+tools write, though it is wrong, is read with ``mend=True``. What a reader passed over,
+found missing or mended is counted in :attr:`Dataset.report`, a
+:class:`course_utils.files.Report`; nothing is printed.
 """
 
 from collections.abc import Collection
@@ -21,12 +26,7 @@ from course_utils.formats.coco import (
     read_coco,
     write_coco,
 )
-from course_utils.formats.convert import (
-    from_torchvision,
-    load_image,
-    read_voc_masks,
-    to_torchvision,
-)
+from course_utils.formats.convert import to_torchvision
 from course_utils.formats.records import (
     FIELDS,
     LOSSES,
@@ -49,13 +49,10 @@ __all__ = [
     "Dataset",
     "Image",
     "Object",
-    "from_torchvision",
-    "load_image",
     "object_mask",
     "read",
     "read_coco",
     "read_voc",
-    "read_voc_masks",
     "read_yolo",
     "rle",
     "to_torchvision",
@@ -75,7 +72,8 @@ def read(format: str, path: str | PathLike, **options) -> Dataset:
     Args:
         format: ``"voc"``, ``"coco"`` or ``"yolo"``.
         path: a folder of xml files, a json file, or a folder of labels.
-        options: of :func:`read_voc`, :func:`read_coco` or :func:`read_yolo`.
+        options: of :func:`read_voc`, :func:`read_coco` or :func:`read_yolo`, such as
+            ``mend=True``.
 
     Raises:
         FileNotFoundError, ValueError: see there.
@@ -95,12 +93,12 @@ def write(
     Args:
         dataset: the images.
         format: ``"voc"``, ``"coco"`` or ``"yolo"``.
-        path: a folder, new or empty; for COCO a file.
+        path: a folder, new or empty, also a link to one, or ``"."``; for COCO a file.
         drop: fields that may be left out; ``LOSSES[format]`` for all of them.
         invalid: ``"keep"`` writes boxes without area, or sticking out, too.
 
     Raises:
-        FileExistsError, ValueError: see there.
+        OSError, ValueError: see there.
     """
     _chosen(_WRITERS, format)(dataset, path, drop, invalid)
 

@@ -8,7 +8,7 @@ Source: https://cocodataset.org/#format-data
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ from course_utils.formats.records import (
     Dataset,
     Image,
     Invalid,
+    Mender,
     Object,
     check_box,
     check_classes,
     check_dataset,
-    check_file_name,
     check_losses,
     check_number,
     check_size,
     check_unique,
+    shown,
     tidy,
 )
 
@@ -68,7 +69,9 @@ COCO_CLASSES = dict(
 """The 80 classes that have objects, by their ids, 1 to 90 with ten gaps."""
 
 
-def read_coco(path: str | PathLike, invalid: Invalid = "raise") -> Dataset:
+def read_coco(
+    path: str | PathLike, invalid: Invalid = "raise", mend: bool = False
+) -> Dataset:
     """Read a file such as ``instances_val2017.json``.
 
     Entries without a field of their own are kept in ``extra["coco"]`` of the data set
@@ -78,42 +81,55 @@ def read_coco(path: str | PathLike, invalid: Invalid = "raise") -> Dataset:
         path: the file.
         invalid: ``"keep"`` takes boxes without area, or sticking out of the image, as
             they are.
+        mend: whether to read what common tools write, though it is wrong, and say so
+            in ``report.mended`` of the data set: a class that no object has and whose
+            name another one has (Roboflow's root category) is left out, and so are
+            polygons of fewer than three points; ids and sizes such as ``1.0`` become
+            integers; backslashes in file names become slashes.
 
     Returns:
-        The images in the file's order, also those without objects.
+        The images in the file's order, also those without objects, which
+        ``report.missing`` counts.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file and the line or field that is wrong.
     """
-    path = Path(path)
-    try:
-        document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        place = f"{path}, line {error.lineno}"
-        raise ValueError(f"{place}: not JSON: {error.msg}") from error
+    path, mender = Path(path), Mender(mend)
+    document = _parse(path)
     if not isinstance(document, dict):
         kind = type(document).__name__
         raise ValueError(f"{path}: a {kind}, not an object with images and annotations")
     parts = {
-        name: list(_entries(path, name, _take(str(path), document, name, list)))
+        name: _entries(path, name, _take(str(path), document, name, list), mender)
         for name in ("categories", "images", "annotations")
     }
     categories = {}
     for where, entry in parts["categories"]:
-        id = _take(where, entry, "id", int)
-        name = _take(where, entry, "name", str)
+        id = entry.pop("id")
+        name = mender.name(f"{where}: name", _take(where, entry, "name", str))
         categories[id] = Category(name, id, _extra(entry))
+    used = {_take_id(*pair, "category_id", mender) for pair in parts["annotations"]}
+    _drop_roots(path, categories, used, mender)
     check_classes(f"{path}: categories", [c.name for c in categories.values()])
     images = {}
     for where, entry in parts["images"]:
-        image = _read_image(where, entry)
+        image = _read_image(where, entry, mender)
         images[image.id] = image
     for where, entry in parts["annotations"]:
-        image = _known(where, entry, "image_id", images)
-        category = _known(where, entry, "category_id", categories)
-        image.objects.append(_read_object(where, entry, category, image, invalid))
-    return Dataset(list(categories.values()), list(images.values()), _extra(document))
+        image = _known(where, entry, "image_id", images, mender)
+        category = _known(where, entry, "category_id", categories, mender)
+        thing = _read_object(where, entry, category, image, invalid, mender)
+        image.objects.append(thing)
+    for image in images.values():
+        if not image.objects:
+            mender.report.add("missing", "images without objects", image.file_name)
+    return Dataset(
+        list(categories.values()),
+        list(images.values()),
+        _extra(document),
+        mender.report,
+    )
 
 
 def write_coco(
@@ -131,11 +147,12 @@ def write_coco(
 
     Args:
         dataset: the images.
-        path: the file.
+        path: the file; its folder is made.
         drop: fields out of ``LOSSES["coco"]`` that may be left out.
         invalid: ``"keep"`` writes boxes without area, or sticking out, too.
 
     Raises:
+        OSError: the file cannot be written there.
         ValueError: a field would be lost, or is wrong; nothing is written.
     """
     check_losses(dataset, "coco", drop)
@@ -167,7 +184,9 @@ def write_coco(
             document["annotations"].append(thing.extra.get("coco", {}) | entry)
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            text = json.dumps(document, allow_nan=False)  # halves of a character
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be written as JSON: {error}") from error
     write_file(Path(path), text + "\n")
 
@@ -193,13 +212,12 @@ def object_mask(thing: Object, height: int, width: int) -> np.ndarray:
 def _mask(outline: list | dict, height: int, width: int) -> np.ndarray:
     if isinstance(outline, list):
         return rle.from_polygons(outline, height, width)
-    mask = rle.decode(outline)
-    if mask.shape != (height, width):
+    size = rle.size_of(outline)  # before a mask of it takes any memory
+    if size != (height, width):
         raise ValueError(
-            f"mask of {mask.shape[1]} x {mask.shape[0]} pixels in an image of "
-            f"{width} x {height}"
+            f"mask of {size[1]} x {size[0]} pixels in an image of {width} x {height}"
         )
-    return mask
+    return rle.decode(outline)
 
 
 def to_xyxy(bbox: Box) -> Box:
@@ -217,51 +235,96 @@ def from_xyxy(box: Box) -> Box:
 # --- reading -------------------------------------------------------------------------
 
 
-def _entries(path: Path, name: str, values: list) -> Iterable[tuple[str, dict]]:
+def _parse(path: Path) -> Any:
+    """What a json file holds; whatever the parser says becomes a ValueError."""
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        place = f"{path}, line {error.lineno}"
+        raise ValueError(f"{place}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deep for JSON") from error
+    except ValueError as error:  # a name twice, an integer of thousands of digits
+        raise ValueError(f"{path}: not JSON: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A json object; json itself would keep the last of entries with one name."""
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        check_unique("an object", "name", [name for name, _ in pairs])
+    return entry
+
+
+def _entries(
+    path: Path, name: str, values: list, mender: Mender
+) -> list[tuple[str, dict]]:
     """How messages name each entry, and a copy of it."""
-    seen = set()
+    seen, entries = set(), []
     for i, entry in enumerate(values):
         where = f"{path}: {name}[{i}]"
         if not isinstance(entry, dict):
-            raise ValueError(f"{where}: not an object: {entry!r:.60}")
-        id = entry.get("id")
-        _check_type(where, "id", id, int) if "id" in entry else _missing(where, "id")
-        where += f" (id {id})"
+            raise ValueError(f"{where}: not an object: {shown(entry)}")
+        id = _take_id(where, entry, "id", mender)
+        where += f" (id {shown(id)})"
         if id in seen:
-            raise ValueError(f"{where}: duplicate id {id}")
+            raise ValueError(f"{where}: duplicate id {shown(id)}")
         seen.add(id)
-        yield where, dict(entry)
+        entries.append((where, entry | {"id": id}))
+    return entries
 
 
-def _read_image(where: str, entry: dict[str, Any]) -> Image:
+def _drop_roots(
+    path: Path, categories: dict[int, Category], used: set[int], mender: Mender
+) -> None:
+    """Leave out classes without objects whose name another class has."""
+    for id, category in list(categories.items()):
+        twins = [c for c in categories.values() if c.name == category.name]
+        if len(twins) > 1 and id not in used:
+            problem = (
+                f"duplicate class name {shown(category.name)}, of which no object has "
+                f"the id {shown(id)}"
+            )
+            mender.mend("left out", f"{path}: categories", problem)
+            del categories[id]
+
+
+def _read_image(where: str, entry: dict[str, Any], mender: Mender) -> Image:
     file_name = _take(where, entry, "file_name", str)
-    try:
-        check_file_name(file_name)
-    except ValueError as error:
-        raise ValueError(f"{where}: file_name: {error}") from error
-    width, height = (_take(where, entry, n, int) for n in ("width", "height"))
+    file_name = mender.file_name(f"{where}: file_name", file_name)
+    width, height = (_take_id(where, entry, n, mender) for n in ("width", "height"))
+    del entry["width"], entry["height"]
     check_size(where, width, height)
     id = entry.pop("id")
     return Image(file_name, width, height, id=id, extra=_extra(entry))
 
 
 def _read_object(
-    where: str, entry: dict[str, Any], category: Category, image: Image, invalid
+    where: str,
+    entry: dict[str, Any],
+    category: Category,
+    image: Image,
+    invalid: Invalid,
+    mender: Mender,
 ) -> Object:
     bbox = tuple(_take(where, entry, "bbox", list))
     if len(bbox) != 4:
-        raise ValueError(f"{where}: bbox must be [x, y, width, height]: {list(bbox)}")
+        got = shown(list(bbox))
+        raise ValueError(f"{where}: bbox must be [x, y, width, height]: {got}")
     for value in bbox:
         check_number(f"{where}: bbox", value)
     box = to_xyxy(bbox)
-    shown = f"[x, y, width, height] = {list(bbox)}"
-    check_box(where, box, image.width, image.height, invalid, shown)
+    quoted = f"[x, y, width, height] = {list(bbox)}"
+    check_box(where, box, image.width, image.height, invalid, quoted)
     if (area := _optional(entry, "area")) is not None:
         check_number(f"{where}: area", area)
     crowd = _optional(entry, "iscrowd")
-    if crowd not in (None, 0, 1):
-        raise ValueError(f"{where}: iscrowd must be 0 or 1, got {crowd!r}")
+    if not (crowd is None or (isinstance(crowd, int | float) and crowd in (0, 1))):
+        raise ValueError(f"{where}: iscrowd must be 0 or 1, got {shown(crowd)}")
     outline = _optional(entry, "segmentation")
+    if isinstance(outline, list) and outline:
+        outline = _mend_polygons(f"{where}: segmentation", outline, mender)
     _check_outline(f"{where}: segmentation", outline, image)
     return Object(
         category=category.name,
@@ -275,12 +338,24 @@ def _read_object(
     )
 
 
+def _mend_polygons(where: str, polygons: list, mender: Mender) -> list | None:
+    """The polygons without those of no, one or two points; None if no other is left."""
+    kept = []
+    for polygon in polygons:
+        if isinstance(polygon, list) and len(polygon) in (0, 2, 4):
+            problem = f"a polygon needs 6, 8, 10, ... numbers, got {len(polygon)}"
+            mender.mend("left out", where, problem)
+        else:
+            kept.append(polygon)
+    return kept or None
+
+
 def _check_outline(where: str, outline: Any, image: Image) -> None:
     """Raise unless this is None, polygons, or run lengths of the image's size."""
     if isinstance(outline, list):
         for polygon in outline:
             if not isinstance(polygon, list):
-                raise ValueError(f"{where}: not a polygon: {polygon!r:.60}")
+                raise ValueError(f"{where}: not a polygon: {shown(polygon)}")
             if len(polygon) < 6 or len(polygon) % 2:
                 raise ValueError(
                     f"{where}: a polygon needs 6, 8, 10, ... numbers, "
@@ -295,18 +370,34 @@ def _check_outline(where: str, outline: Any, image: Image) -> None:
             raise ValueError(f"{where}: {error}") from error
 
 
-def _known(where: str, entry: dict, name: str, known: dict[int, Any]) -> Any:
-    id = _take(where, entry, name, int)
+def _known(
+    where: str, entry: dict, name: str, known: dict[int, Any], mender: Mender
+) -> Any:
+    id = _take_id(where, entry, name, mender)
+    del entry[name]
     if id not in known:
-        raise ValueError(f"{where}: {name} {id} is not in the file")
+        raise ValueError(f"{where}: {name} {shown(id)} is not in the file")
     return known[id]
 
 
 def _take(where: str, entry: dict[str, Any], name: str, kind: type) -> Any:
     if name not in entry:
-        _missing(where, name)
+        raise ValueError(f"{where}: missing {name!r}")
     value = entry.pop(name)
     _check_type(where, name, value, kind)
+    return value
+
+
+def _take_id(where: str, entry: dict[str, Any], name: str, mender: Mender) -> int:
+    """An integer, which stays in its entry."""
+    if name not in entry:
+        raise ValueError(f"{where}: missing {name!r}")
+    value = entry[name]
+    if isinstance(value, float) and value.is_integer():
+        problem = f"{name} must be an integer, got {value!r}"
+        mender.mend("read as an integer", where, problem)
+        value = entry[name] = int(value)
+    _check_type(where, name, value, int)
     return value
 
 
@@ -315,14 +406,10 @@ def _optional(entry: dict[str, Any], name: str) -> Any:
     return None if entry.get(name) is None else entry.pop(name)
 
 
-def _missing(where: str, name: str) -> None:
-    raise ValueError(f"{where}: missing {name!r}")
-
-
 def _check_type(where: str, name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind) or isinstance(value, bool):
         words = {list: "a list", int: "an integer", str: "a string"}
-        raise ValueError(f"{where}: {name} must be {words[kind]}, got {value!r:.60}")
+        raise ValueError(f"{where}: {name} must be {words[kind]}, got {shown(value)}")
 
 
 def _extra(entry: dict[str, Any]) -> dict[str, dict]:

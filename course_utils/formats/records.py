@@ -1,9 +1,13 @@
 """The one form in memory that every format is read into and written from."""
 
+import re
+import reprlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal
+
+from course_utils.files import Report
 
 __all__ = [
     "FIELDS",
@@ -43,6 +47,10 @@ FIELDS = {
 # The fields that a format has no place for. VOC names the classes that have objects and
 # leaves the list to an agreement; YOLO leaves the size of an image, and the ending of
 # its name, to the image file, which therefore counts as part of the format.
+#
+# What is left out is the field, and the rest of the record stays true without it: a
+# difficult object is an object. Not so a crowd, whose box without the flag would be one
+# object that does not exist: with "object.crowd" the crowds themselves are left out.
 LOSSES: dict[str, tuple[str, ...]] = {
     "voc": (
         "dataset.categories",
@@ -84,6 +92,12 @@ LOSSES: dict[str, tuple[str, ...]] = {
 # A box of two decimals (COCO), or of fractions with six (YOLO), may stick out of its
 # image by its own rounding.
 SLACK = 0.01  # pixels
+
+LARGEST = 2**31 - 1  # pixels a side: the most that PNG and TIFF can say
+NUMBER = re.compile(
+    r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf|infinity)",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 @dataclass
@@ -140,6 +154,8 @@ class Dataset:
     categories: list[Category]
     images: list[Image]
     extra: Extra = field(default_factory=dict)
+    report: Report = field(default_factory=Report, compare=False, repr=False)
+    """What the reader passed over, found missing or mended."""
 
 
 # --- checks --------------------------------------------------------------------------
@@ -171,7 +187,11 @@ def check_losses(dataset: Dataset, format: str, drop: Collection[str]) -> None:
     if lost:
         found = ", ".join(f"{name} ({where})" for name, where in lost.items())
         wanted = (*drop, *lost)
-        raise ValueError(f"{format} cannot hold {found}; to leave out: drop={wanted}")
+        text = f"{format} cannot hold {found}; to leave out: drop={wanted}"
+        things = [thing for image in dataset.images for thing in image.objects]
+        if "object.crowd" in lost and (count := sum(t.crowd is True for t in things)):
+            text += f"; 'object.crowd' leaves out {count} of {len(things)} objects"
+        raise ValueError(text)
 
 
 def check_dataset(dataset: Dataset, invalid: Invalid) -> None:
@@ -193,11 +213,20 @@ def check_dataset(dataset: Dataset, invalid: Invalid) -> None:
 
 
 def check_classes(where: str, names: Collection[str]) -> None:
-    """Raise unless the names are strings, not empty, all different."""
+    """Raise unless the names are text, not empty, trimmed, all different."""
     for name in names:
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"{where}: a class needs a name, got {name!r}")
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{where}: a class needs a name, got {shown(name)}")
+        check_text(f"{where}: class name", name)
     check_unique(where, "class name", names)
+
+
+def check_text(where: str, name: str) -> None:
+    """Raise where a name has space at its ends, or cannot be written as UTF-8."""
+    if name != name.strip():
+        raise ValueError(f"{where} has space at its ends: {shown(name)}")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"{where} holds half a character: {shown(name)}")
 
 
 def check_unique(where: str, what: str, values: Collection) -> None:
@@ -205,30 +234,77 @@ def check_unique(where: str, what: str, values: Collection) -> None:
     seen = set()
     for value in values:
         if value in seen:
-            raise ValueError(f"{where}: duplicate {what} {value!r}")
+            raise ValueError(f"{where}: duplicate {what} {shown(value)}")
         seen.add(value)
 
 
 def check_file_name(name: str) -> None:
-    """Raise unless the name is a path that stays below its folder."""
-    path = PurePosixPath(name)
-    if not path.name or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"not a file name below the data set's folder: {name!r}")
+    """Raise unless the name is a path that stays below its folder on any system.
+
+    ``C:\\a.jpg`` and ``..\\a.jpg`` are names of files on Linux, and lead out of the
+    folder on Windows; ``b\\a.jpg`` is a file here and a folder with a file there.
+    """
+    _check_place(name)
+    if "\\" in name:
+        raise ValueError(f"a backslash in a file name: {shown(name, 200)}")
+    check_text("a file name", name)
+
+
+def _check_place(name: str) -> None:
+    path, windows = PurePosixPath(str(name)), PureWindowsPath(str(name))
+    if (
+        not isinstance(name, str)
+        or not path.name
+        or not windows.name
+        or name.endswith(("/", "\\"))
+        or path.is_absolute()
+        or windows.drive
+        or windows.root
+        or ".." in windows.parts  # forward slashes count there, too
+        or "\0" in name
+    ):
+        raise ValueError(
+            f"not a file name below the data set's folder: {shown(name, 200)}"
+        )
 
 
 def check_size(where: str, width: Any, height: Any) -> None:
-    """Raise unless width and height are positive integers."""
+    """Raise unless width and height are positive integers, as large as files allow."""
     for name, value in (("width", width), ("height", height)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{where}: {name} must be an integer > 0, got {value!r}")
+            got = shown(value)
+            raise ValueError(f"{where}: {name} must be an integer > 0, got {got}")
+        if value > LARGEST:
+            got = shown(value)
+            raise ValueError(f"{where}: {name} must be at most {LARGEST}, got {got}")
 
 
 def check_number(where: str, value: Any) -> None:
     """Raise unless the value is an integer or a finite float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where}: not a number: {value!r}")
+        raise ValueError(f"{where}: not a number: {shown(value)}")
     if not abs(value) < 1e300:  # nan neither; and sums stay finite, too
-        raise ValueError(f"{where}: not finite: {value!r:.60}")
+        raise ValueError(f"{where}: not finite: {shown(value)}")
+
+
+def parse_number(where: str, text: str) -> int | float:
+    """The number that a text says, an integer where it is written as one.
+
+    Python's own ``float`` and ``int`` also take ``1_0`` for 10, and digits of any
+    alphabet, which other programs do not.
+
+    Raises:
+        ValueError: no number, or not finite.
+    """
+    text = text.strip()
+    if not NUMBER.fullmatch(text):
+        raise ValueError(f"{where}: not a number: {shown(text)}")
+    number = float(text)
+    check_number(where, number)
+    if re.fullmatch(r"[-+]?\d+", text, re.ASCII):
+        sign, digits = text.rstrip("0123456789"), text.lstrip("+-").lstrip("0")
+        return int(sign + (digits or "0"))  # Python limits the digits of an integer
+    return number
 
 
 def check_box(
@@ -292,6 +368,77 @@ def _items(dataset: Dataset) -> Iterator[tuple[str, str, Any]]:
 def used_classes(images: Collection[Image]) -> list[str]:
     """The classes that have objects, sorted: the list where a format has none."""
     return sorted({thing.category for image in images for thing in image.objects})
+
+
+def without_crowds(image: Image, drop: Collection[str]) -> list[Object]:
+    """The objects to write: with ``"object.crowd"`` in ``drop``, all but the crowds."""
+    kept = [thing for thing in image.objects if thing.crowd is not True]
+    return kept if "object.crowd" in drop else image.objects
+
+
+def shown(value: Any, length: int = 60) -> str:
+    """A value as a message quotes it: short, however large or deep the value is."""
+    quoting = reprlib.Repr()
+    quoting.maxstring = quoting.maxother = quoting.maxlong = length
+    try:
+        text = quoting.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+class Mender:
+    """What a reader does with files as common tools write them: refuse, or mend.
+
+    Args:
+        on: whether to mend.
+
+    Attributes:
+        report: of what was mended, and what the reader adds to it.
+    """
+
+    def __init__(self, on: bool):
+        if not isinstance(on, bool):
+            raise TypeError(f"mend must be True or False, got {on!r}")
+        self.on, self.report = on, Report()
+
+    def mend(self, kind: str, where: str, problem: str) -> None:
+        """Note what is mended, or raise.
+
+        Args:
+            kind: what is done about it, such as ``"left out"``.
+            where: the file and the line or field.
+            problem: what is wrong there.
+
+        Raises:
+            ValueError: nothing is to be mended; the message offers it.
+        """
+        if not self.on:
+            raise ValueError(f"{where}: {problem} (with mend=True: {kind})")
+        self.report.add("mended", kind, where)
+
+    def name(self, where: str, name: str) -> str:
+        """A name without the space around it."""
+        if name != name.strip():
+            self.report.add("mended", "trimmed", where)
+        return name.strip()
+
+    def file_name(self, where: str, name: str) -> str:
+        """The name of an image's file, trimmed and with forward slashes.
+
+        Raises:
+            ValueError: it leads out of its folder, or has backslashes.
+        """
+        name = self.name(where, name)
+        try:
+            _check_place(name)
+            check_text("a file name", name)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if "\\" in name:
+            problem = f"a backslash in a file name: {shown(name, 200)}"
+            self.mend("read as a slash", where, problem)
+        return name.replace("\\", "/")
 
 
 def tidy(value: float) -> float:

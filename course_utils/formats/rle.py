@@ -1,20 +1,30 @@
-"""Masks in run lengths, as COCO stores them, written out by hand.
+"""Masks in run lengths, as COCO stores them: pycocotools behind checked functions.
 
 A mask is read column by column, from the top down. Its **counts** are the lengths of
 the runs of equal pixels, beginning with a run of zeros (of length 0 where the first
 pixel is 1). In a file the counts are either a list of integers, as for COCO's crowds,
 or packed into a short string, as for the results of a detector.
 
-Source: the format of https://github.com/cocodataset/cocoapi (``maskApi.c``); every
-function gives what pycocotools gives.
+pycocotools does the work in C, with numbers of 32 bits, and trusts its input; what
+comes here is checked first. Strings are taken apart here, for :func:`decompress` is
+that check, and numpy makes masks of runs: pycocotools' own ``decode`` gives a
+deprecation warning with numpy 2. Chapter 9 writes all of it out by hand.
+
+Source: the format of https://github.com/cocodataset/cocoapi (``maskApi.c``).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco
+
+from course_utils.formats.records import shown
 
 __all__ = ["compress", "counts", "decode", "decompress", "encode", "from_polygons"]
+
+MOST_PIXELS = 2**31 - 1  # pycocotools counts with 32 bits, some of them with a sign
+LONGEST = 10**8  # steps around an outline, on the grid five times as fine
 
 
 def counts(mask: np.ndarray) -> list[int]:
@@ -27,15 +37,9 @@ def counts(mask: np.ndarray) -> list[int]:
         The lengths; their sum is H * W. ``[0]`` for a mask without pixels.
 
     Raises:
-        ValueError: not two dimensions.
+        ValueError: not two dimensions, or 2^31 pixels or more.
     """
-    mask = np.asarray(mask)
-    if mask.ndim != 2:
-        raise ValueError(f"mask must have shape (H, W), got {mask.shape}")
-    pixels = (mask != 0).ravel(order="F")
-    changes = np.flatnonzero(np.diff(pixels)) + 1  # where a new run begins
-    starts = [0, 0] if pixels.size and pixels[0] else [0]
-    return np.diff([*starts, *changes, pixels.size]).tolist()
+    return decompress(_encode(mask)["counts"])
 
 
 def encode(mask: np.ndarray, compressed: bool = True) -> dict[str, Any]:
@@ -47,11 +51,14 @@ def encode(mask: np.ndarray, compressed: bool = True) -> dict[str, Any]:
 
     Returns:
         ``{"size": [H, W], "counts": ...}``.
+
+    Raises:
+        ValueError: not two dimensions, or 2^31 pixels or more.
     """
-    lengths = counts(mask)
-    height, width = np.shape(mask)
-    packed = compress(lengths) if compressed else lengths
-    return {"size": [height, width], "counts": packed}
+    found = _encode(mask)
+    packed = found["counts"].decode()
+    lengths = packed if compressed else decompress(packed)
+    return {"size": [int(side) for side in found["size"]], "counts": lengths}
 
 
 def decode(rle: dict[str, Any]) -> np.ndarray:
@@ -65,25 +72,38 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
 
     Raises:
         ValueError: a part is missing, a count is no integer >= 0, or they do not add up
-            to the number of pixels.
+            to the number of pixels, which is below 2^31.
     """
-    if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
-        raise ValueError(f"run lengths need 'size' and 'counts', got {rle!r:.60}")
-    size, lengths = rle["size"], rle["counts"]
-    if not _integers(size) or len(size) != 2:
-        raise ValueError(f"size must be [height, width], got {size!r:.60}")
+    height, width = size_of(rle)
+    lengths = rle["counts"]
     if isinstance(lengths, str | bytes):
         lengths = decompress(lengths)
     if not _integers(lengths):
-        raise ValueError(f"counts must be integers >= 0, got {lengths!r:.60}")
-    height, width = size
+        raise ValueError(f"counts must be integers >= 0, got {shown(lengths)}")
     if sum(lengths) != height * width:
         raise ValueError(
-            f"counts add up to {sum(lengths)}, but {height} x {width} pixels are "
-            f"{height * width}"
+            f"counts add up to {shown(sum(lengths))}, but {height} x {width} pixels "
+            f"are {height * width}"
         )
     values = np.arange(len(lengths)) % 2 == 1  # no, yes, no, yes, ...
     return np.repeat(values, lengths).reshape(width, height).T
+
+
+def size_of(rle: Any) -> tuple[int, int]:
+    """The (height, width) that run lengths name, before anything is made of them.
+
+    Raises:
+        ValueError: a part is missing, or the size is none, or has 2^31 pixels or more.
+    """
+    if not isinstance(rle, dict) or not {"size", "counts"} <= set(rle):
+        raise ValueError(f"run lengths need 'size' and 'counts', got {shown(rle)}")
+    size = rle["size"]
+    if not _integers(size) or len(size) != 2:
+        raise ValueError(f"size must be [height, width], got {shown(size)}")
+    height, width = (int(side) for side in size)
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"size must have fewer than 2^31 pixels, got {shown(size)}")
+    return height, width
 
 
 def compress(lengths: Sequence[int]) -> str:
@@ -94,24 +114,27 @@ def compress(lengths: Sequence[int]) -> str:
     groups of 5 bits, the lowest first; a sixth bit says that more follow; 48 is added,
     so that the characters run from "0" to "o". The highest bit of the last group is the
     number's sign.
+
+    Raises:
+        ValueError: a length is no integer >= 0, or their sum is 2^31 or more.
     """
-    characters = []
-    for i, count in enumerate(lengths):
-        value = count - lengths[i - 2] if i > 2 else count
-        more = True
-        while more:
-            group = value & 0b11111
-            value >>= 5
-            more = value != (-1 if group & 0b10000 else 0)
-            characters.append(chr(48 + group + 0b100000 * more))
-    return "".join(characters)
+    if not _integers(lengths) or sum(lengths) > MOST_PIXELS:
+        got = shown(lengths)
+        raise ValueError(f"counts must be integers >= 0 of a sum < 2^31, got {got}")
+    size, lengths = [1, sum(lengths)], [int(length) for length in lengths]
+    packed = coco.frPyObjects({"size": size, "counts": lengths}, *size)
+    return packed["counts"].decode()
 
 
 def decompress(text: str | bytes) -> list[int]:
     """The run lengths in a string that :func:`compress` or pycocotools made.
 
+    Returns:
+        The lengths; a string that is broken elsewhere may hold negative ones.
+
     Raises:
-        ValueError: a character outside "0" to "o", or the string ends too early.
+        ValueError: a character outside "0" to "o", a number of more than 32 bits, or
+            the string ends too early.
     """
     text = text.decode("latin-1") if isinstance(text, bytes) else text
     lengths: list[int] = []
@@ -120,6 +143,8 @@ def decompress(text: str | bytes) -> list[int]:
         group = ord(character) - 48
         if not 0 <= group < 64:
             raise ValueError(f"no character of run lengths: {character!r} at {i}")
+        if shift > 30:
+            raise ValueError(f"a run length of more than 32 bits at {i}")
         value |= (group & 0b11111) << shift
         shift += 5
         if group & 0b100000:
@@ -152,53 +177,37 @@ def from_polygons(
         (H, W), bool.
 
     Raises:
-        ValueError: a polygon has an odd number of coordinates, or fewer than six.
+        ValueError: a polygon has an odd number of coordinates, or fewer than six; one
+            is not finite; the outline is 20 million pixels long or longer.
     """
-    mask = np.zeros((height, width), dtype=bool)
-    for polygon in polygons:
+    if not (_integers([height, width]) and height * width <= MOST_PIXELS):
+        got = shown([height, width])
+        raise ValueError(f"height and width must be integers >= 0, got {got}")
+    flat = [np.asarray(polygon, dtype=float).ravel() for polygon in polygons]
+    for polygon in flat:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(
                 f"a polygon needs 6, 8, 10, ... numbers, got {len(polygon)}"
             )
-        mask |= _fill(np.asarray(polygon, dtype=float).reshape(-1, 2), height, width)
-    return mask
+        if not np.isfinite(polygon).all():
+            raise ValueError(f"a polygon needs finite numbers, got {shown(polygon)}")
+        points = polygon.reshape(-1, 2)
+        steps = 5 * np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+        if steps + 5 * np.abs(points).max() > LONGEST:  # it counts with 32 bits
+            raise ValueError(f"a polygon far outside its image: {shown(polygon)}")
+    if not flat or not height * width:
+        return np.zeros((height, width), dtype=bool)
+    outlines = coco.frPyObjects([polygon.tolist() for polygon in flat], height, width)
+    return decode(coco.merge(outlines))
 
 
-def _fill(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    fine = np.trunc(5 * points + 0.5).astype(np.int64)
-    outline = np.concatenate(
-        [_line(*a, *b) for a, b in zip(fine, np.roll(fine, -1, axis=0), strict=True)]
-    )
-    x, y = np.minimum(outline[1:], outline[:-1]).T
-    column, rest = np.divmod(x - 2, 5)  # the middle of column c is 5 c + 2
-    moves = outline[1:, 0] != outline[:-1, 0]
-    crosses = moves & (rest == 0) & (column >= 0) & (column < width)
-    row = -((2 - y[crosses]) // 5)  # (y - 2) / 5, rounded up
-    turns = column[crosses] * height + row.clip(0, height)
-    inside = np.cumsum(np.bincount(turns, minlength=height * width + 1)) % 2 == 1
-    return inside[: height * width].reshape(width, height).T
-
-
-def _line(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
-    """The points of a line, both ends too, one for each step along its longer side.
-
-    The other coordinate is rounded. Rounding starts from the end that is smaller along
-    the longer side, whichever way the line is drawn.
-    """
-    dx, dy = abs(x2 - x1), abs(y2 - y1)
-    longer = max(dx, dy)
-    if longer == 0:
-        return np.array([[x1, y1]])
-    back = x1 > x2 if dx >= dy else y1 > y2
-    if back:
-        x1, y1, x2, y2 = x2, y2, x1, y1
-    t = np.arange(longer + 1)
-    if dx >= dy:
-        x, y = x1 + t, np.trunc(y1 + (y2 - y1) / longer * t + 0.5)
-    else:
-        x, y = np.trunc(x1 + (x2 - x1) / longer * t + 0.5), y1 + t
-    line = np.stack([x, y], axis=1).astype(np.int64)
-    return line[::-1] if back else line
+def _encode(mask: np.ndarray) -> dict[str, Any]:
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"mask must have shape (H, W), got {mask.shape}")
+    if mask.size > MOST_PIXELS:
+        raise ValueError(f"mask must have fewer than 2^31 pixels, got {mask.shape}")
+    return coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
 
 
 def _integers(values: Any) -> bool:

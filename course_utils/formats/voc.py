@@ -15,24 +15,26 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ErrorString
 
-from course_utils.files import write_file, write_folder
+from course_utils.files import decode, find_files, write_file, write_folder
 from course_utils.formats.records import (
     Box,
     Category,
     Dataset,
     Image,
     Invalid,
+    Mender,
     Object,
     check_box,
     check_classes,
     check_dataset,
-    check_file_name,
     check_losses,
-    check_number,
     check_size,
     label_files,
+    parse_number,
+    shown,
     tidy,
     used_classes,
+    without_crowds,
 )
 
 __all__ = ["VOC_CLASSES", "read_voc", "write_voc"]
@@ -47,6 +49,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 # An element in memory: its text; or a dictionary of its attributes ("@name"), its text
 # beside these ("#text") and its children, those that share a tag in a list.
 Tree = str | dict[str, Any]
+ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"']*)["']""")
 FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -54,6 +57,7 @@ def read_voc(
     path: str | PathLike,
     classes: Sequence[str] | None = None,
     invalid: Invalid = "raise",
+    mend: bool = False,
 ) -> Dataset:
     """Read a folder of xml files (``Annotations``), or one file.
 
@@ -61,32 +65,43 @@ def read_voc(
     object, as text and dictionaries: ``extra["voc"]["source"]["database"]``.
 
     Args:
-        path: the folder, searched with the folders in it, or the file.
+        path: the folder, searched with the folders in it, also linked ones, or the
+            file. Hidden files and folders, and files of another suffix, are passed
+            over; ``report.skipped`` of the data set lists them.
         classes: the names allowed, in order, such as :data:`VOC_CLASSES`; by default
             the names found, sorted.
         invalid: ``"keep"`` takes boxes without area, or sticking out of the image, as
             they are.
+        mend: whether backslashes in file names become slashes; ``report.mended`` of
+            the data set says where.
 
     Returns:
         The images, sorted by the paths of their xml files.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file and the line or field that is wrong.
+        ValueError: the file and the line or field that is wrong; a folder without xml
+            files.
     """
-    path = Path(path)
-    files = sorted(path.rglob("*.xml")) if path.is_dir() else [path]
+    path, mender = Path(path), Mender(mend)
+    files = [path]
+    if path.is_dir():
+        files = find_files(path, (".xml",), mender.report).values()
     if not files:
         raise ValueError(f"{path}: no .xml file in this folder")
     images: dict[str, Image] = {}
     for file in files:
-        image = _read_image(file, classes, invalid)
+        image = _read_image(file, classes, invalid, mender)
         if image.file_name in images:
             raise ValueError(f"{file}: filename: duplicate {image.file_name!r}")
         images[image.file_name] = image
     names = used_classes(images.values()) if classes is None else classes
     check_classes("classes", names)
-    return Dataset([Category(name) for name in names], list(images.values()))
+    for image in images.values():
+        if not image.objects:
+            mender.report.add("missing", "images without objects", image.file_name)
+    categories = [Category(name) for name in names]
+    return Dataset(categories, list(images.values()), report=mender.report)
 
 
 def write_voc(
@@ -103,19 +118,23 @@ def write_voc(
     Args:
         dataset: the images.
         path: a folder, new or empty; or, for one image, a file ``*.xml``.
-        drop: fields out of ``LOSSES["voc"]`` that may be left out.
+        drop: fields out of ``LOSSES["voc"]`` that may be left out. With
+            ``"object.crowd"``, objects that are crowds are left out themselves.
         invalid: ``"keep"`` writes boxes without area, or sticking out, too.
 
     Raises:
         FileExistsError: the folder is not empty.
+        OSError: it cannot be written there.
         ValueError: a field would be lost, or is wrong; nothing is written.
     """
     path = Path(path)
     check_losses(dataset, "voc", drop)
     check_dataset(dataset, invalid)
     files = label_files(dataset, ".xml")
-    texts = {name: _text(image) for name, image in files.items()}
-    if path.suffix != ".xml":
+    texts = {
+        name: _text(image, without_crowds(image, drop)) for name, image in files.items()
+    }
+    if path.suffix.lower() != ".xml":
         write_folder(path, texts)
     elif len(texts) == 1:
         write_file(path, *texts.values())
@@ -138,22 +157,20 @@ def from_xyxy(box: Box) -> Box:
 # --- reading -------------------------------------------------------------------------
 
 
-def _read_image(file: Path, classes: Sequence[str] | None, invalid: Invalid) -> Image:
-    try:
-        root = ET.parse(file).getroot()
-    except ET.ParseError as error:
-        line, what = error.position[0], ErrorString(error.code)
-        raise ValueError(f"{file}, line {line}: not XML: {what}") from error
+def _read_image(
+    file: Path, classes: Sequence[str] | None, invalid: Invalid, mender: Mender
+) -> Image:
+    root, where = _root(file), str(file)
     if root.tag != "annotation":
-        raise ValueError(f"{file}: starts with <{root.tag}>, not <annotation>")
-    where = str(file)
-    fields = _children(where, _to_tree(where, root))
+        got = shown(root.tag).strip("'\"")
+        raise ValueError(f"{file}: starts with <{got}>, not <annotation>")
+    try:
+        fields = _children(where, _to_tree(where, root))
+    except RecursionError as error:
+        raise ValueError(f"{file}: tags nested too deep") from error
     things = fields.pop("object", [])
     file_name = _take(where, fields, "filename")
-    try:
-        check_file_name(file_name)
-    except ValueError as error:
-        raise ValueError(f"{where}: filename: {error}") from error
+    file_name = mender.file_name(f"{where}: filename", file_name)
     size = _children(f"{where}: size", _required(where, fields, "size"))
     width, height = (_integer(f"{where}: size", size, n) for n in ("width", "height"))
     check_size(f"{where}: size", width, height)
@@ -163,15 +180,37 @@ def _read_image(file: Path, classes: Sequence[str] | None, invalid: Invalid) -> 
     image.segmented = _flag(where, fields, "segmented")
     image.extra = {"voc": fields} if fields else {}
     for i, tree in enumerate(things if isinstance(things, list) else [things]):
-        image.objects.append(_object(f"{where}: object {i}", tree, image, invalid))
+        at = f"{where}: object {i}"
+        image.objects.append(_object(at, tree, image, invalid, mender))
         if classes is not None and (name := image.objects[-1].category) not in classes:
             raise ValueError(f"{where}: object {i}: name: unknown class {name!r}")
     return image
 
 
-def _object(where: str, tree: Tree, image: Image, invalid: Invalid) -> Object:
+def _root(file: Path) -> ET.Element:
+    """The first tag; whatever the parser says becomes a ValueError.
+
+    Expat knows four encodings. Python knows all that files are written in, so the text
+    is decoded first: by its byte order mark, or as its first line says.
+    """
+    data, encoding = file.read_bytes(), "utf-8"
+    if data[:2] in (b"<\0", b"\0<"):  # no mark, though the standard asks for one
+        encoding = "utf-16-le" if data[:1] == b"<" else "utf-16-be"
+    elif said := ENCODING.match(data):
+        encoding = said[1].decode("latin-1")
+    text = decode(data, str(file), encoding)
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError as error:
+        line, what = error.position[0], ErrorString(error.code)
+        raise ValueError(f"{file}, line {line}: not XML: {what}") from error
+
+
+def _object(
+    where: str, tree: Tree, image: Image, invalid: Invalid, mender: Mender
+) -> Object:
     fields = _children(where, tree)
-    name = _take(where, fields, "name")
+    name = mender.name(f"{where}: name", _take(where, fields, "name"))
     bndbox = _children(f"{where}: bndbox", _required(where, fields, "bndbox"))
     sides = tuple(_number(f"{where}: bndbox", bndbox, side) for side in SIDES)
     if bndbox:
@@ -215,7 +254,7 @@ def _children(where: str, tree: Tree | list) -> dict[str, Any]:
     if isinstance(tree, list):
         raise ValueError(f"{where}: found {len(tree)} times")
     if isinstance(tree, str) and tree.strip():
-        raise ValueError(f"{where}: text {tree!r} instead of tags")
+        raise ValueError(f"{where}: text {shown(tree)} instead of tags")
     return {} if isinstance(tree, str) else dict(tree)
 
 
@@ -232,18 +271,12 @@ def _take(where, fields: dict[str, Any], name: str, required=True) -> str | None
     if isinstance(value, list):
         raise ValueError(f"{where}: <{name}> found {len(value)} times")
     if isinstance(value, dict) or (required and not value.strip()):
-        raise ValueError(f"{where}: <{name}> must hold text only, got {value!r}")
+        raise ValueError(f"{where}: <{name}> must hold text only, got {shown(value)}")
     return value
 
 
 def _number(where: str, fields: dict[str, Any], name: str) -> float:
-    text = _take(where, fields, name)
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError(f"{where}: {name}: not a number: {text!r}") from None
-    check_number(f"{where}: {name}", number)
-    return int(text) if re.fullmatch(r"\s*[-+]?\d+\s*", text, re.ASCII) else number
+    return parse_number(f"{where}: {name}", _take(where, fields, name))
 
 
 def _integer(where: str, fields: dict[str, Any], name: str) -> int:
@@ -256,26 +289,29 @@ def _flag(where: str, fields: dict[str, Any], name: str) -> bool | None:
     if text is None:
         return None
     if text.strip() not in ("0", "1"):
-        raise ValueError(f"{where}: {name}: must be 0 or 1, got {text!r}")
+        raise ValueError(f"{where}: {name}: must be 0 or 1, got {shown(text)}")
     return text.strip() == "1"
 
 
 # --- writing -------------------------------------------------------------------------
 
 
-def _text(image: Image) -> str:
+def _text(image: Image, things: list[Object]) -> str:
     tree = {
         "folder": None,
         "filename": image.file_name,
         "source": None,
         "size": {"width": image.width, "height": image.height},
         "segmented": _written(image.segmented),
-        "object": [_object_tree(thing) for thing in image.objects],
+        "object": [_object_tree(thing) for thing in things],
     }
     root = ET.Element("annotation")
-    _fill(root, _merged(tree, image.extra.get("voc", {})))
-    ET.indent(root, "\t")
-    text = ET.tostring(root, encoding="unicode") + "\n"
+    try:
+        _fill(root, _merged(tree, image.extra.get("voc", {})))
+        ET.indent(root, "\t")
+        text = ET.tostring(root, encoding="unicode") + "\n"
+    except RecursionError as error:
+        raise ValueError(f"{image.file_name}: tags nested too deep") from error
     if found := FORBIDDEN.search(text):
         raise ValueError(f"{image.file_name}: XML cannot hold {found.group()!r}")
     return text

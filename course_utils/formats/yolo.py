@@ -10,33 +10,38 @@ Source: https://docs.ultralytics.com/datasets/detect/
 
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from course_utils import images as pictures
-from course_utils.files import read_text, write_folder
+from course_utils.files import find_files, read_lines, read_text, write_folder
 from course_utils.formats.records import (
     Box,
     Category,
     Dataset,
     Image,
     Invalid,
+    Mender,
     Object,
     check_box,
     check_classes,
     check_dataset,
     check_file_name,
     check_losses,
-    check_number,
     check_size,
     label_files,
+    parse_number,
+    shown,
+    without_crowds,
 )
 
 __all__ = ["read_yolo", "write_yolo"]
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+NAMES_FILES = ("data.yaml", "data.yml", "classes.txt")
+YAML = (".yaml", ".yml")
 
 
 def read_yolo(
@@ -44,15 +49,18 @@ def read_yolo(
     images: str | PathLike | Mapping[str, tuple[int, int]] | None = None,
     classes: str | PathLike | Sequence[str] | None = None,
     invalid: Invalid = "raise",
+    mend: bool = False,
 ) -> Dataset:
     """Read a folder of labels.
 
     An image without a text file, or with an empty one, has no objects; a text file
-    without an image is an error.
+    without an image is an error. Folders are searched with the folders in them, also
+    linked ones; suffixes count in any case; hidden files and folders, and files of
+    another suffix, are passed over. The data set's ``report`` lists these, and the
+    images without a text file.
 
     Args:
-        path: the folder that holds ``labels``, or the text files themselves; folders in
-            it are searched too.
+        path: the folder that holds ``labels``, or the text files themselves.
         images: the folder of the images, by default ``images`` in ``path``; or, where
             there are none, ``{file name: (width, height)}``. The size is that of the
             upright image (EXIF).
@@ -61,40 +69,55 @@ def read_yolo(
             ``classes.txt`` in ``path``.
         invalid: ``"keep"`` takes boxes without area, or sticking out of the image, as
             they are.
+        mend: whether to read what common tools write, though it is wrong, and say so
+            in ``report.mended`` of the data set: classes such as ``1.0`` become
+            integers; names may lie in ``labels/classes.txt``; text files without an
+            image are left out.
 
     Returns:
         The images, sorted by name.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file of names.
-        ValueError: the file and the line or field that is wrong.
+        ValueError: the file and the line or field that is wrong; no images, or no text
+            file for any of them.
     """
-    path = Path(path)
+    path, mender = Path(path), Mender(mend)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    names_file = _names_file(path) if classes is None else None
+    labels = path / "labels" if (path / "labels").is_dir() else path
+    names_file = _names_file(path, labels, mender) if classes is None else None
     if isinstance(classes, str | PathLike):
         names_file = Path(classes)
-    names, extra = _read_names(names_file) if names_file else (classes, {})
+    names, extra = _read_names(names_file, mender) if names_file else (classes, {})
     check_classes(str(names_file or "classes"), names)
-    sizes = _sizes(path / "images" if images is None else images)
+    found = find_files(labels, (".txt",), mender.report)
+    sizes, pictures_found = _sizes(path, images, mender)
     dataset = Dataset(
         categories=[Category(name) for name in names],
         images=[Image(name, *sizes[name]) for name in sorted(sizes)],
         extra=extra,
+        report=mender.report,
     )
-    labels = path / "labels" if (path / "labels").is_dir() else path
-    wanted = label_files(dataset, ".txt")
-    found = {file.relative_to(labels).as_posix() for file in labels.rglob("*.txt")}
-    for name in sorted(found - set(wanted)):
-        file = labels / name
-        if name != "classes.txt" and not (names_file and file.samefile(names_file)):
-            raise ValueError(f"{file}: there is no image of this name")
-    if wanted and not found & set(wanted):
+    wanted, texts = label_files(dataset, ".txt"), {}
+    for name, file in found.items():
+        if names_file and file.name == names_file.name and file.samefile(names_file):
+            continue
+        key = PurePosixPath(name).with_suffix(".txt").as_posix()
+        if key in texts:
+            raise ValueError(f"{file}: {texts[key].name} has the same name")
+        if key in wanted:
+            texts[key] = file
+        elif name.lower() != "classes.txt":
+            mender.mend("left out", str(file), "there is no image of this name")
+    if wanted and not texts:
         raise ValueError(f"{labels}: no .txt file for any of {len(wanted)} images")
     for name, image in wanted.items():
-        if name in found:
-            _read_labels(labels / name, image, names, invalid)
+        if name in texts:
+            _read_labels(texts[name], image, names, invalid, mender)
+        else:
+            mender.report.add("missing", "images without labels", image.file_name)
+    _tidy_report(mender, {*found.values(), *pictures_found, names_file})
     return dataset
 
 
@@ -112,11 +135,13 @@ def write_yolo(
     Args:
         dataset: the images.
         path: a folder, new or empty.
-        drop: fields out of ``LOSSES["yolo"]`` that may be left out.
+        drop: fields out of ``LOSSES["yolo"]`` that may be left out. With
+            ``"object.crowd"``, objects that are crowds are left out themselves.
         invalid: ``"keep"`` writes boxes without area, or sticking out, too.
 
     Raises:
         FileExistsError: the folder is not empty.
+        OSError: it cannot be written there.
         ValueError: a field would be lost, or is wrong; nothing is written.
     """
     check_losses(dataset, "yolo", drop)
@@ -125,9 +150,14 @@ def write_yolo(
     entries = dataset.extra.get("yolo", {}) | {"names": dict(enumerate(names))}
     if "nc" in entries:
         entries["nc"] = len(names)
-    texts = {"data.yaml": yaml.safe_dump(entries, allow_unicode=True, sort_keys=False)}
+    try:
+        text = yaml.safe_dump(entries, allow_unicode=True, sort_keys=False)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be written as YAML: {error}") from error
+    texts = {"data.yaml": text}
     for name, image in label_files(dataset, ".txt").items():
-        lines = [_line(thing, names, image) for thing in image.objects]
+        things = without_crowds(image, drop)
+        lines = [_line(thing, names, image) for thing in things]
         texts[f"labels/{name}"] = "".join(lines)
     write_folder(Path(path), texts)
 
@@ -158,85 +188,167 @@ def from_xyxy(box: Box, width: int, height: int) -> Box:
 # --- reading -------------------------------------------------------------------------
 
 
-def _names_file(path: Path) -> Path:
-    for name in ("data.yaml", "classes.txt"):
-        if (path / name).is_file():
-            return path / name
+def _names_file(path: Path, labels: Path, mender: Mender) -> Path:
+    for folder in (path, labels):
+        there = {file.name.lower(): file for file in folder.iterdir()}
+        for name in NAMES_FILES:
+            if name not in there or not there[name].is_file():
+                continue
+            if folder != path:
+                problem = f"no names in {path}, but here; pass classes=..."
+                mender.mend("taken", str(there[name]), problem)
+            return there[name]
     raise FileNotFoundError(
         f"{path}: neither data.yaml nor classes.txt; pass classes=..."
     )
 
 
-def _read_names(file: Path) -> tuple[list[str], dict[str, Any]]:
-    """The classes that a file lists, and what else it says."""
-    if file.suffix in (".yaml", ".yml"):
-        return _read_yaml(file)
-    return [line.strip() for line in read_text(file).rstrip().splitlines()], {}
+def _read_names(file: Path, mender: Mender) -> tuple[list[str], dict[str, Any]]:
+    """The classes that a file lists, trimmed, and what else it says."""
+    if file.suffix.lower() in YAML:
+        names, extra = _read_yaml(file)
+    else:
+        names, extra = "\n".join(read_lines(file)).rstrip().split("\n"), {}
+    return [
+        mender.name(f"{file}: class {i}", name) if isinstance(name, str) else name
+        for i, name in enumerate(names)
+    ], extra
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that comes twice in one place; YAML does, PyYAML does not."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if (key.tag, key.value) in seen:
+                    problem = f"{key.value!r} comes twice"
+                    mark = key.start_mark
+                    raise yaml.constructor.ConstructorError(None, None, problem, mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _parse(file: Path) -> Any:
+    """What a yaml file holds; whatever the parser says becomes a ValueError."""
+    text = read_text(file)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{file}, line {line}: not YAML: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"the character {chr(error.character)!r}: {error.reason}"
+        raise ValueError(f"{file}, line {line}: not YAML: {problem}") from error
+    except RecursionError as error:
+        raise ValueError(f"{file}: nested too deep for YAML") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # its makers of numbers and dates let theirs through
+        raise ValueError(f"{file}: not YAML: {error!r:.80}") from error
 
 
 def _read_yaml(file: Path) -> tuple[list[str], dict[str, Any]]:
-    try:
-        entries = yaml.safe_load(read_text(file))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1
-        raise ValueError(f"{file}, line {line}: not YAML: {error.problem}") from error
+    entries = _parse(file)
     if not isinstance(entries, dict) or "names" not in entries:
         raise ValueError(f"{file}: missing 'names'")
     names = entries.pop("names")
     if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            numbers = list(names)
-            raise ValueError(f"{file}: names must count from 0, got {numbers!r:.60}")
+        whole = all(type(number) is int for number in names)  # and no True for 1
+        if not whole or set(names) != set(range(len(names))):
+            numbers = shown(list(names))
+            raise ValueError(f"{file}: names must count from 0, got {numbers}")
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list):
-        raise ValueError(f"{file}: names must be a list, got {names!r:.60}")
-    if entries.get("nc", len(names)) != len(names):
-        raise ValueError(f"{file}: nc is {entries['nc']}, but names are {len(names)}")
+        raise ValueError(f"{file}: names must be a list, got {shown(names)}")
+    if (count := entries.get("nc", len(names))) != len(names):
+        raise ValueError(f"{file}: nc is {shown(count)}, but names are {len(names)}")
     return names, {"yolo": entries} if entries else {}
 
 
-def _sizes(images) -> dict[str, tuple[int, int]]:
-    """(width, height) of each image, by its file name."""
+def _sizes(
+    path: Path, images, mender: Mender
+) -> tuple[dict[str, tuple[int, int]], list[Path]]:
+    """(width, height) of each image by its file name; and the files."""
     if isinstance(images, Mapping):
-        for name, (width, height) in images.items():
+        for name, size in images.items():
             check_file_name(name)
-            check_size(name, width, height)
-        return dict(images)
-    folder = Path(images)
+            if not isinstance(size, list | tuple) or len(size) != 2:
+                raise ValueError(f"{name}: must be (width, height), got {shown(size)}")
+            check_size(name, *size)
+        return dict(images), []
+    folder = path / "images" if images is None else Path(images)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of images")
-    files = (f for f in folder.rglob("*") if f.suffix.lower() in ENDINGS)
+        raise FileNotFoundError(f"{folder}: no such folder of images{_advice(path)}")
+    files = find_files(folder, ENDINGS, mender.report)
+    if not files:
+        known = ", ".join(ENDINGS)
+        raise ValueError(f"{folder}: no images ({known}) in this folder")
     return {
-        file.relative_to(folder).as_posix(): pictures.upright_size(file)[::-1]
-        for file in files
-    }
+        name: pictures.upright_size(file)[::-1] for name, file in files.items()
+    }, list(files.values())
 
 
-def _read_labels(file: Path, image: Image, names, invalid: Invalid) -> None:
-    for number, line in enumerate(read_text(file).splitlines(), 1):
+def _advice(path: Path) -> str:
+    """Where the images are in the layout of Roboflow: ``train/images``."""
+    parts = sorted(p.parent.name for p in path.glob("*/images") if p.is_dir())
+    if not parts:
+        return ""
+    return (
+        f"; there is {parts[0]}/images: read {path / parts[0]} with "
+        f"classes={str(path / 'data.yaml')!r}"
+    )
+
+
+def _tidy_report(mender: Mender, used: set[Path | None]) -> None:
+    """Images and labels may lie in one folder: then each was passed over for once."""
+    kinds, known = mender.report.skipped, {str(file) for file in used}
+    for kind, places in list(kinds.items()):
+        places = [place for place in dict.fromkeys(places) if place not in known]
+        if places:
+            kinds[kind] = places
+        else:
+            del kinds[kind]
+
+
+def _read_labels(
+    file: Path, image: Image, names: Sequence[str], invalid: Invalid, mender: Mender
+) -> None:
+    for number, line in enumerate(read_lines(file), 1):
         words, where = line.split(), f"{file}, line {number}"
         if not words:
             continue
         if len(words) != 5:
             raise ValueError(
                 f"{where}: must be class x_center y_center width height, "
-                f"got {len(words)} numbers: {line.strip()!r:.80}"
+                f"got {len(words)} numbers: {shown(line.strip(), 80)}"
             )
         try:
-            index, fractions = int(words[0]), tuple(map(float, words[1:]))
-        except ValueError:
+            index, *fractions = (parse_number("", word) for word in words)
+        except ValueError as error:
+            if "not finite" in str(error):
+                raise ValueError(f"{where}{error}") from None
             raise ValueError(
-                f"{where}: must be an integer and four numbers, got {line.strip()!r}"
+                f"{where}: must be an integer and four numbers, got "
+                f"{shown(line.strip(), 80)}"
             ) from None
+        if isinstance(index, float):
+            quoted = shown(line.strip(), 80)
+            problem = f"must be an integer and four numbers, got {quoted}"
+            if not index.is_integer():
+                raise ValueError(f"{where}: {problem}")
+            mender.mend("read as an integer", where, problem)
+            index = int(index)
         if not 0 <= index < len(names):
             raise ValueError(
-                f"{where}: unknown class {index}; there are {len(names)}, from 0"
+                f"{where}: unknown class {shown(index)}; there are {len(names)}, from 0"
             )
-        for value in fractions:
-            check_number(where, value)
+        fractions = tuple(map(float, fractions))
         box = to_xyxy(fractions, image.width, image.height)
-        shown = f"x_center, y_center, width, height = {fractions}"
-        check_box(where, box, image.width, image.height, invalid, shown)
+        quoted = f"x_center, y_center, width, height = {fractions}"
+        check_box(where, box, image.width, image.height, invalid, quoted)
         image.objects.append(Object(names[index], box, as_read=("yolo", fractions)))
 
 

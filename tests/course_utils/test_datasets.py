@@ -236,6 +236,25 @@ def test_splits_come_from_the_folder(root):
     assert datasets.PennFudan(root, "train")[0][1]["image_id"] == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_splits_in_every_encoding_of_an_editor(root, encoding, end):
+    write(root, "zoë\x85", small([1]))  # str.splitlines would cut it in two
+    text = end.join(["c_none", " b_two.png ", "zoë\x85x"[:-1] + ".png", ""])
+    (root / "train.txt").write_bytes(text.encode(encoding))
+    names = datasets.PennFudan(root, "train").names
+    assert names == ["c_none", "b_two", "zoë\x85"]
+
+
+def test_a_split_that_is_no_text_is_named(root):
+    (root / "train.txt").write_bytes(b"a_pixel\n\xe9\n")
+    with pytest.raises(ValueError, match=r"train\.txt, line 2: not text in UTF-8"):
+        datasets.PennFudan(root, "train")
+    (root / "train.txt").write_bytes("a_pixel\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"train\.txt, line 1: .* a zero byte"):
+        datasets.PennFudan(root, "train")
+
+
 def test_our_split_of_the_real_names():
     lists = {}
     for split in ("train", "test"):
@@ -327,7 +346,22 @@ def test_other_files_do_not_matter(root):
         (root / "PNGImages" / name).write_bytes(b"junk")
     write(root, "orphan", small([1]))
     (root / "PNGImages" / "orphan.png").unlink()
-    assert datasets.PennFudan(root).names == ["a_pixel", "b_two", "c_none"]
+    data = datasets.PennFudan(root)
+    assert data.names == ["a_pixel", "b_two", "c_none"]
+    count = {kind: len(files) for kind, files in data.report.skipped.items()}
+    assert count == {"hidden": 2, "of another suffix": 2}
+    orphan = str(root / "PedMasks" / "orphan_mask.png")
+    assert data.report.missing == {"masks without an image": [orphan]}
+
+
+def test_suffixes_in_any_case(root):
+    (root / "PNGImages/b_two.png").rename(root / "PNGImages/b_two.PNG")
+    (root / "PedMasks/b_two_mask.png").rename(root / "PedMasks/b_two_MASK.PNG")
+    data = datasets.PennFudan(root)
+    assert data.names == ["a_pixel", "b_two", "c_none"]
+    assert data.mask_path(1).name == "b_two_MASK.PNG"
+    assert data[1][1]["boxes"].tolist() == [[2, 0, 4, 2], [0, 1, 5, 4]]
+    assert not data.report
 
 
 # --- bad input -----------------------------------------------------------------------

@@ -3,8 +3,6 @@
 import copy
 import json
 import re
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +235,7 @@ def test_all_losses_at_once_and_where(tmp_path):
     assert str(error.value) == (
         "yolo cannot hold object.crowd (a.jpg, object 0), object.difficult (a.jpg, "
         "object 0); to leave out: drop=('object.pose', 'object.crowd', "
-        "'object.difficult')"
+        "'object.difficult'); 'object.crowd' leaves out 1 of 1 objects"
     )
 
 
@@ -430,7 +428,8 @@ def test_bad_coco(tmp_path, case):
         (b"", "a.json, line 1: not JSON"),
         (json.dumps(DOCUMENT).encode()[:90], "a.json, line 1: not JSON"),
         (b"[]", "a.json: a list, not an object with images and annotations"),
-        (b"\xff\xfe{}", "a.json: not text in UTF-8"),
+        (b"\xff\xfe{}", "a.json, line 1: not JSON"),  # UTF-16
+        (b"{\n\xe9}", "a.json, line 2: not text in UTF-8"),
     ],
 )
 def test_bad_json(tmp_path, content, message):
@@ -691,45 +690,8 @@ def save(path: Path, mode: str, size=(100, 80), orientation: int | None = None):
     return pixels
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "LA", "P", "1"])
-def test_gray_cmyk_alpha_and_palettes_are_rgb(tmp_path, mode):
-    name = "a.jpg" if mode == "CMYK" else "a.png"
-    save(tmp_path / name, mode)
-    pixels = formats.load_image(Image(name, 100, 80), tmp_path)
-    assert pixels.shape == (3, 80, 100) and pixels.dtype == torch.uint8
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_refer_to_the_upright_image_or_else_to_the_stored_one(
-    tmp_path, orientation
-):
-    save(tmp_path / "a.png", "RGB", orientation=orientation)
-    save(tmp_path / "plain.png", "RGB")
-    plain = formats.load_image(Image("plain.png", 100, 80), tmp_path)
-    stored = formats.load_image(Image("a.png", 100, 80), tmp_path)
-    if orientation < 5:  # one size: upright
-        assert torch.equal(stored, plain) == (orientation == 1)
-        with pytest.raises(ValueError, match="100 x 80 pixels, .* say 80 x 100"):
-            formats.load_image(Image("a.png", 80, 100), tmp_path)
-    else:
-        assert torch.equal(stored, plain)
-        upright = formats.load_image(Image("a.png", 80, 100), tmp_path)
-        assert upright.shape == (3, 100, 80)
-        with pytest.raises(ValueError, match="80 x 100 pixels, .* say 80 x 80"):
-            formats.load_image(Image("a.png", 80, 80), tmp_path)
-
-
-def test_damaged_and_missing_images(tmp_path):
-    save(tmp_path / "a.png", "RGB")
-    whole = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="a.png: damaged or cut short"):
-        formats.load_image(Image("a.png", 100, 80), tmp_path)
-    with pytest.raises(FileNotFoundError):
-        formats.load_image(Image("b.png", 100, 80), tmp_path)
+def test_damaged_images_of_yolo(tmp_path):
     (tmp_path / "a.png").write_bytes(b"text")
-    with pytest.raises(ValueError, match="a.png: not an image"):
-        formats.load_image(Image("a.png", 100, 80), tmp_path)
     with pytest.raises(ValueError, match="a.png: not an image"):
         formats.read("yolo", tmp_path, images=tmp_path, classes=["cat"])
 
@@ -739,22 +701,6 @@ def test_yolo_takes_the_upright_size(tmp_path):
     (tmp_path / "a.txt").write_text("")
     image = formats.read("yolo", tmp_path, images=tmp_path, classes=["cat"]).images[0]
     assert (image.width, image.height) == (80, 100)
-
-
-def test_masks_of_voc(tmp_path):
-    labels = np.array([[0, 1, 255, 2], [0, 1, 255, 2]], np.uint8)
-    picture = Picture.fromarray(labels)
-    picture.putpalette([0, 0, 0, 128, 0, 0] * 128)  # its mode is now P
-    assert picture.mode == "P"
-    picture.save(tmp_path / "a.png")
-    masks, void = formats.read_voc_masks(tmp_path / "a.png", Image("a.jpg", 4, 2))
-    assert masks.tolist() == [[[0, 1, 0, 0]] * 2, [[0, 0, 0, 1]] * 2]
-    assert void.tolist() == [[0, 0, 1, 0]] * 2
-    with pytest.raises(ValueError, match="a.png: the mask has 4 x 2 .* a.jpg 2 x 4"):
-        formats.read_voc_masks(tmp_path / "a.png", Image("a.jpg", 2, 4))
-    picture.convert("RGB").save(tmp_path / "b.png")
-    with pytest.raises(ValueError, match="b.png: cannot use pixels of mode 'RGB'"):
-        formats.read_voc_masks(tmp_path / "b.png", Image("a.jpg", 4, 2))
 
 
 def test_masks_of_objects():
@@ -772,7 +718,7 @@ def test_masks_of_objects():
 # ------------------------------------------------------------------ targets
 
 
-def test_targets_for_torchvision_and_back():
+def test_targets_for_torchvision():
     mask = np.zeros((80, 100), dtype=bool)
     mask[20:70, 10:50] = True
     thing = scene(segmentation=formats.rle.encode(mask), area=1999.0, crowd=True)
@@ -788,7 +734,6 @@ def test_targets_for_torchvision_and_back():
     assert target["iscrowd"].dtype == torch.int64
     assert np.array_equal(target["masks"].numpy(), mask[None])
     assert target["masks"].dtype == torch.uint8 and target["image_id"] == 8
-    assert formats.from_torchvision(target, "a.jpg", {1: "person"}) == image
 
 
 def test_targets_say_only_what_is_known():
@@ -796,8 +741,6 @@ def test_targets_say_only_what_is_known():
     target = formats.to_torchvision(image, {"person": 18})
     assert set(target) == {"boxes", "labels", "area", "iscrowd"}
     assert target["area"].tolist() == [2000.0] and target["iscrowd"].tolist() == [0]
-    del target["area"], target["iscrowd"]
-    assert formats.from_torchvision(target, "a.jpg", {18: "person"}) == image
 
 
 def test_targets_without_objects():
@@ -812,29 +755,8 @@ def test_targets_without_objects():
         "masks": (0, 80, 100),
     }
     assert target["labels"].dtype == target["iscrowd"].dtype == torch.int64
-    assert formats.from_torchvision(target, "a.jpg", {}) == image
 
 
 def test_bad_targets():
     with pytest.raises(ValueError, match=r"a.jpg: no label for \['person'\]"):
         formats.to_torchvision(scene().images[0], {"dog": 1})
-    target = formats.to_torchvision(scene().images[0], {"person": 1})
-    with pytest.raises(ValueError, match="a.jpg: label 1 has no name"):
-        formats.from_torchvision(target, "a.jpg", {2: "person"})
-    plain = target | {"boxes": target["boxes"].as_subclass(torch.Tensor)}
-    with pytest.raises(TypeError, match="tv_tensors.BoundingBoxes, got Tensor"):
-        formats.from_torchvision(plain, "a.jpg", {1: "person"})
-    boxes = tv_tensors.BoundingBoxes(
-        target["boxes"], format="XYWH", canvas_size=(80, 100)
-    )
-    with pytest.raises(ValueError, match="must be XYXY, got XYWH"):
-        formats.from_torchvision(target | {"boxes": boxes}, "a.jpg", {1: "person"})
-
-
-def test_the_package_does_without_pycocotools(monkeypatch):
-    for name in [n for n in sys.modules if n.startswith("course_utils.formats")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "pycocotools", types.ModuleType("broken"))
-    import course_utils.formats as fresh
-
-    assert fresh.rle.decode({"size": [1, 2], "counts": "11"}).tolist() == [[0, 1]]

@@ -129,6 +129,49 @@ def test_polygons_equal_pycocotools(seed, kind):
     assert np.array_equal(ours, theirs(polygons, height, width))
 
 
+def test_a_polygon_is_finite_and_near_its_image():
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="needs finite numbers"):
+            rle.from_polygons([[1, 2, 3, 4, 5, value]], 5, 5)
+    for far in (1e9, -1e9, 1e300):  # C would ask for gigabytes, or overflow
+        with pytest.raises(ValueError, match="a polygon far outside its image"):
+            rle.from_polygons([[0, 0, far, 0, 0, 4]], 5, 5)
+    assert rle.from_polygons([[0, 0, 1e6, 0, 1e6, 5, 0, 5]], 5, 5).all()
+    with pytest.raises(ValueError, match="height and width must be integers >= 0"):
+        rle.from_polygons([[0, 0, 1, 0, 1, 5]], 5.5, 5)
+    assert rle.from_polygons([[0, 0, 1, 0, 1, 5]], 0, 5).shape == (0, 5)
+
+
+def test_numbers_that_c_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match="more than 32 bits at 7"):
+        rle.decompress("P" * 7 + "0")
+    for counts in ([-1], [2**31], [1.5], [2**30, 2**30]):
+        with pytest.raises(ValueError, match="integers >= 0 of a sum < 2.31, got"):
+            rle.compress(counts)
+    with pytest.raises(ValueError, match="fewer than 2.31 pixels"):
+        rle.decode({"size": [2**16, 2**16], "counts": [2**32]})
+    with pytest.raises(ValueError, match="integers >= 0, got"):
+        rle.decode({"size": [2, 3], "counts": "1000O"})  # 1, 0, 0, then less than 0
+
+
+def test_masks_of_any_kind_and_order():
+    mask = random_mask(3)
+    for other in (mask.astype(float) * 0.5, np.asfortranarray(mask), mask[::1] * 7):
+        assert rle.encode(other) == rle.encode(mask)
+    before = mask.copy()
+    rle.counts(mask)
+    assert np.array_equal(mask, before)
+    found = rle.encode(mask)
+    assert type(found["counts"]) is str and {type(s) for s in found["size"]} == {int}
+
+
+@pytest.mark.filterwarnings("error")
+def test_it_gives_no_warning():
+    mask = random_mask(5)
+    assert np.array_equal(rle.decode(rle.encode(mask)), mask)
+    assert rle.from_polygons([[0, 0, 4, 0, 4, 4, 0, 4]], 4, 4).all()
+
+
 @pytest.mark.parametrize("polygon", [[], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]])
 def test_a_polygon_has_three_points_or_more(polygon):
     with pytest.raises(ValueError, match=f"numbers, got {len(polygon)}"):

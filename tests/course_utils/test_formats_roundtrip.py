@@ -1,5 +1,6 @@
 """Read and write, within a format and between all pairs, on random and real files."""
 
+import copy
 import os
 import tempfile
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from formats_samples import (
 )
 from hypothesis import HealthCheck, Phase, given, settings
 
-from course_utils import formats
+from course_utils import formats, images
 
 FORMATS = ("voc", "coco", "yolo")
 PAIRS = [(a, b) for a in FORMATS for b in FORMATS if a != b]
@@ -71,6 +72,14 @@ def through(dataset, format, path):
 
 def by_name(dataset):
     return {image.file_name: image for image in dataset.images}
+
+
+def without_crowds(dataset):
+    """What VOC and YOLO can hold of it."""
+    dataset = copy.deepcopy(dataset)
+    for image in dataset.images:
+        image.objects = [thing for thing in image.objects if thing.crowd is not True]
+    return dataset
 
 
 def assert_same_shared_fields(a, b, within=1e-6):
@@ -138,6 +147,7 @@ def test_what_both_formats_can_hold_survives(a, b):
             if not first.images:
                 return
             there = through(first, b, path / "b")
+            first = without_crowds(first)
             assert_same_shared_fields(first, there)
             names = [category.name for category in first.categories]
             if "dataset.categories" in BOTH[a, b]:
@@ -221,6 +231,7 @@ def test_real_files_through_another_format_and_back(tmp_path, name, b):
     a = "coco" if name.endswith("json") else "voc"
     first = formats.read(a, Path(REAL, name))
     there = through(first, b, tmp_path / "b")
+    first = first if a == b else without_crowds(first)
     assert_same_shared_fields(first, there)
     assert_same_shared_fields(first, through(there, a, tmp_path / "c"))
 
@@ -235,31 +246,14 @@ def test_real_classes_are_the_constants():
 
 @needs_real
 def test_real_images_have_the_sizes_of_their_records():
-    for name, images in [
+    for name, folder in [
         (COCO_FILES[1], "tiny_coco/train2017"),
         (VOC_FOLDERS[0], "voc_icevision_samples/voc/JPEGImages"),
     ]:
         dataset = formats.read("coco" if "json" in name else "voc", Path(REAL, name))
         for image in dataset.images[:10]:
-            pixels = formats.load_image(image, Path(REAL, images))
-            assert pixels.shape == (3, image.height, image.width)
-
-
-@needs_real
-def test_real_masks_of_voc():
-    root = Path(REAL, "voc_icevision_samples/voc")
-    image = formats.read("voc", root / "Annotations/2007_000063.xml").images[0]
-    for kind in ("SegmentationObject", "SegmentationClass"):
-        masks, void = formats.read_voc_masks(root / kind / "2007_000063.png", image)
-        assert len(masks) == len(image.objects) == 2
-        assert void.any() and not (masks & void).any()
-    dog = image.objects[0].box  # the box goes around the void border, too
-    masks, void = formats.read_voc_masks(
-        root / "SegmentationObject/2007_000063.png", image
-    )
-    y, x = masks[0].nonzero().T
-    assert dog[0] <= x.min() and x.max() + 1 <= dog[2]
-    assert dog[1] <= y.min() and y.max() + 1 <= dog[3]
+            file = Path(REAL, folder, image.file_name)
+            assert images.upright_size(file) == (image.height, image.width)
 
 
 @needs_real

@@ -310,3 +310,6 @@ def test_what_is_not_there_is_named(tmp_path):
         images.upright_size(tmp_path / "b.png")
     with pytest.raises(IsADirectoryError):
         images.read_image(tmp_path)
+    for path in (None, 3, ["a.png"], io.BytesIO()):
+        with pytest.raises(TypeError, match="PathLike"):
+            images.read_image(path)

@@ -17,7 +17,7 @@ LETTERS = st.characters(
     exclude_categories=("Cc", "Cs", "Zl", "Zp"),
     exclude_characters="\ufffe\uffff",
 )
-NAMES = st.text(LETTERS, min_size=1, max_size=6).filter(str.strip)
+NAMES = st.text(LETTERS, min_size=1, max_size=6).map(str.strip).filter(bool)
 WORDS = st.text("abcxyzé<&>'\" ", max_size=6)
 FILE_NAMES = st.tuples(
     st.sampled_from(["", "train/", "a/b/"]),
