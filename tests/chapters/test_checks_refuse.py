@@ -360,7 +360,11 @@ WRONG = [
     ("03.count_bytes", bytes_with_numpy, "not yet: more than 64 bits"),
     ("03.count_bytes", bytes_as_float, "not yet: more than 64 bits"),
     ("03.contrast", contrast_in(torch.float16), "not yet: every value"),
-    ("03.contrast", contrast_in(torch.bfloat16), "not yet: every value|not yet: rounded to"),
+    (
+        "03.contrast",
+        contrast_in(torch.bfloat16),
+        "not yet: every value|not yet: rounded to",
+    ),
     ("03.log_sum_exp", log_sum_exp_squeezed, "not yet: another dimension of size 1"),
     ("03.log_sum_exp", torch.logsumexp, "not yet: without torch.logsumexp"),
     ("03.log_sum_exp", torch.special.logsumexp, "not yet: without torch.logsumexp"),
