@@ -4,6 +4,8 @@ import torch
 
 from course_utils.checks.core import Case, Wrong, exercise
 
+__all__: list[str] = []
+
 
 @exercise("04.is_contiguous")
 def is_contiguous() -> list[Case]:
