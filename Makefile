@@ -26,7 +26,7 @@ book: $(READY)  ## render the book to _build/html/index.html
 	@$(PY) -m booktools.render
 
 test: $(READY)  ## unit tests, and every stored output compared with a fresh run
-	@$(PY) -m course_utils.weights
+	@$(PY) -m course_utils.weights || echo "Tests that need these weights are skipped."
 	$(PY) -m pytest -n logical
 
 run: $(READY)  ## re-execute a chapter in place: make run CHAPTER=03_tensors

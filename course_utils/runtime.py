@@ -101,6 +101,14 @@ def setup() -> None:
     bits, and may pick a different algorithm from run to run. Both are switched off,
     so that a chapter gives the same numbers on a CPU and on a GPU to about 1e-6.
     Figures get the style of :func:`course_utils.viz.use_style`. Safe to call twice.
+
+    Two warnings are switched off, by their text, for the rest of the process: tqdm's
+    "IProgress not found", where a notebook has no widgets and the bar is plain text,
+    and DataLoader's "This DataLoader will create 2 worker processes", on a machine
+    with one core. All other warnings stay as they were.
+
+    Raises:
+        ValueError: ``COURSE_PROFILE`` is neither ``mini`` nor ``full``.
     """
     from course_utils import viz
 

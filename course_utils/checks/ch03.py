@@ -3,6 +3,7 @@
 import torch
 
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.watch import without
 
 __all__: list[str] = []
 
@@ -23,6 +24,11 @@ def _count_bytes():
             ((10**8, 10**8), torch.float32),
             expect=4 * 10**16,
         ),
+        Case(
+            "more than 64 bits can count, and exact",
+            ((10**8, 10**8, 10**8), torch.float32),
+            expect=4 * 10**24,
+        ),
     ]
 
 
@@ -33,6 +39,8 @@ def _picture(values) -> torch.Tensor:
 @exercise("03.contrast")
 def _contrast():
     wide = _picture([[100, 9, 130, 9], [128, 9, 60, 9]])
+    # All but the two that 1.03 moves to the middle of two whole numbers.
+    every = _picture([v for v in range(256) if v not in (78, 178)])
     return [
         Case("factor 1 changes nothing", (_picture([7]), 1), expect=_picture([7])),
         Case("100 with factor 2", (_picture([100]), 2), expect=_picture([72])),
@@ -57,6 +65,11 @@ def _contrast():
             expect=_picture([[72, 132], [128, 0]]),
         ),
         Case("no pixels", (_picture([]), 2), expect=_picture([])),
+        Case(
+            "every value, factor 1.03: floats of 16 bits do not do",
+            (every, 1.03),
+            expect=(128 + 1.03 * (every.double() - 128)).round().clamp(0, 255).byte(),
+        ),
     ]
 
 
@@ -144,7 +157,14 @@ def _scale_boxes():
 def _log_sum_exp():
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(3, 4, generator=generator)
+    deep = torch.randn(3, 1, 5, generator=generator)
     rows = torch.tensor([[-INF, -INF], [-INF, 0.0], [INF, 1.0]])
+
+    def written(answer):
+        says = "the text asks for it without torch.logsumexp"
+        with without("logsumexp", "special_logsumexp", says=says):
+            answer(table.clone(), 0)
+
     return [
         Case("one value is itself", (torch.tensor([3.0]), 0), expect=torch.tensor(3.0)),
         Case(
@@ -176,6 +196,12 @@ def _log_sum_exp():
             (table.double(), 0),
             expect=table.double().logsumexp(0),
         ),
+        Case(
+            "another dimension of size 1 stays",
+            (deep, 2),
+            expect=deep.logsumexp(2),
+        ),
+        Case("without torch.logsumexp", test=written),
     ]
 
 

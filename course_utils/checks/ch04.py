@@ -4,6 +4,8 @@ import torch
 
 from course_utils.checks.core import Case, Wrong, exercise
 
+__all__: list[str] = []
+
 
 @exercise("04.is_contiguous")
 def is_contiguous() -> list[Case]:
@@ -16,6 +18,7 @@ def is_contiguous() -> list[Case]:
         Case("two of four columns", ((3, 2), (4, 1)), expect=False),
         Case("a size of 1 may have any stride", ((1, 3), (77, 1)), expect=True),
         Case("also in the last place", ((3, 1), (1, 5)), expect=True),
+        Case("one of four columns", ((3, 1), (4, 1)), expect=False),
         Case("an expanded row", ((3, 4), (0, 1)), expect=False),
         Case("no elements: nothing to walk", ((2, 0, 3), (9, 1, 5)), expect=True),
         Case("three dimensions", ((2, 3, 4), (12, 4, 1)), expect=True),
@@ -35,6 +38,11 @@ def expand_strides() -> list[Case]:
             "strides of a transpose are kept",
             ((4, 1, 3), (1, 7, 4), (4, 5, 3)),
             expect=(1, 0, 4),
+        ),
+        Case(
+            "a size of 1 that stays keeps its stride",
+            ((1, 3), (3, 1), (1, 3)),
+            expect=(3, 1),
         ),
         Case("a size of 1 grows to 0", ((3, 1), (1, 1), (3, 0)), expect=(1, 0)),
         Case("3 does not fit 4", ((3,), (1,), (4,)), expect=ValueError),

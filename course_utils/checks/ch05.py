@@ -1,17 +1,15 @@
 """Exercises of chapter 05, autograd."""
 
 import math
+from unittest import mock
 
 import torch
 
 from course_utils.checks.core import Case, Wrong, exercise, three_numbers
+from course_utils.checks.samples import uniform
+from course_utils.checks.watch import Watch, called_by, without
 
 __all__: list[str] = []
-
-
-def _rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator, dtype=torch.float64) * 4 - 2
 
 
 def _near(got: float, wanted: float) -> bool:
@@ -67,17 +65,27 @@ def _fit(x: torch.Tensor, targets: torch.Tensor, steps: int, lr: float):
 def fit_line() -> list[Case]:
     x = torch.tensor([0.0, 1.0, 2.0])
     targets = torch.tensor([1.0, 3.0, 5.0])
-    both = torch.stack([_rand(6), _rand(6, seed=1)], dim=1)
+    both = torch.stack([uniform(6), uniform(6, seed=1)], dim=1)
 
     def case(says, *args, within=1e-4):
         return Case(says, args=args, expect=_fit(*args), within=within)
 
     def plain(answer):
-        got = answer(x, targets, 3, 0.1)
+        with without(".data", ".data=", says="the text asks for it without .data"):
+            got = answer(x, targets, 3, 0.1)
+        if watched_by_optimizer(answer):
+            raise Wrong("the text asks for it without an optimizer")
         if not isinstance(got, torch.Tensor):
             raise Wrong(f"a tensor was expected, not a {type(got).__name__}")
         if got.requires_grad:
             raise Wrong("the result still requires a gradient: detach it")
+
+    def watched_by_optimizer(answer):
+        made = torch.optim.Optimizer.__init__
+        with mock.patch.object(torch.optim.Optimizer, "__init__", autospec=True) as new:
+            new.side_effect = made
+            answer(x, targets, 1, 0.1)
+        return new.called
 
     def quiet(answer):
         with torch.enable_grad():  # restores the mode, whatever the answer does
@@ -120,6 +128,12 @@ def length() -> list[Case]:
 
         return Case(says, test=test)
 
+    def written(answer):
+        names = ("norm", "linalg_norm", "linalg_vector_norm", "hypot", "dist", "cdist")
+        says = "write it from square, sum and sqrt, without a ready-made norm"
+        with without(*names, says=says):
+            answer(three_four.clone())
+
     three_four = torch.tensor([3.0, 4.0])
     batch = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
     tiny = torch.tensor([[3e-9, 4e-9]], dtype=torch.float64)
@@ -136,12 +150,21 @@ def length() -> list[Case]:
             args=(torch.zeros(0, 2),),
             expect=torch.zeros(0),
         ),
-        Case("a tiny vector", args=(tiny,), expect=tiny.norm(dim=-1), within=1e-9),
+        Case(
+            "a tiny vector",
+            args=(tiny,),
+            expect=tiny.norm(dim=-1),
+            within=1e-9,
+            absolute=0,
+        ),
         slope(three_four, "the gradient of one vector"),
         slope(torch.zeros(2), "the gradient at zero"),
         slope(batch, "the gradient of a batch that holds a zero vector"),
         slope(tiny, "the gradient of a tiny vector is exact"),
-        slope(_rand(2, 5, 3).transpose(0, 1), "three dimensions, transposed"),
+        slope(torch.tensor([3.0, 0.0]), "the gradient where one number is zero"),
+        slope(torch.tensor([1e-16, 0]).double(), "a length of 1e-16 is not zero"),
+        slope(uniform(2, 5, 3).transpose(0, 1), "three dimensions, transposed"),
+        Case("from square, sum and sqrt", test=written),
     ]
 
 
@@ -151,10 +174,15 @@ def length() -> list[Case]:
 @exercise("05.jacobian")
 def jacobian() -> list[Case]:
     def case(says, f, x, wanted):
+        def by_hand(at):
+            if called_by("torch._functorch", "torch.autograd.functional"):
+                raise Wrong("without torch.func or torch.autograd.functional, please")
+            return f(at)
+
         def test(answer):
             watched = x.detach().clone().requires_grad_()
             watched.grad = torch.full_like(watched, 7.0)
-            got = answer(f, watched)
+            got = answer(by_hand, watched)
             if got is None:
                 raise Wrong("None came back: does the function end with a return?")
             if not isinstance(got, torch.Tensor):
@@ -179,7 +207,7 @@ def jacobian() -> list[Case]:
         return Case(says, test=test)
 
     two = torch.tensor([2.0, 3.0])
-    square = _rand(2, 3).transpose(0, 1)  # (3, 2), not contiguous
+    square = uniform(2, 3).transpose(0, 1)  # (3, 2), not contiguous
     return [
         case("two in, two out", lambda x: 2 * x, two, 2 * torch.eye(2)),
         case("a scalar output", lambda x: x.prod(), two, torch.tensor([3.0, 2.0])),
@@ -284,7 +312,14 @@ def curvature() -> list[Case]:
     def case(says, f, x, v, wanted):
         def test(answer):
             watched = x.detach().clone()
-            got = answer(f, watched, v.clone())
+            with Watch() as watch:
+                got = answer(f, watched, v.clone())
+            walks = watch.names.count("grad") + watch.names.count("backward")
+            if walks > 3:
+                raise Wrong(
+                    f"{walks} walks through the graph for {x.numel()} numbers: that "
+                    "builds the matrix; two are enough"
+                )
             if got is None:
                 raise Wrong("None came back: does the function end with a return?")
             if not isinstance(got, torch.Tensor):
@@ -309,10 +344,10 @@ def curvature() -> list[Case]:
         return (x.sin().sum() * x.prod()) ** 2
 
     x, v = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 10.0])
-    three = _rand(3, seed=3)
-    direction = _rand(3, seed=4)
+    three = uniform(3, seed=3)
+    direction = uniform(3, seed=4)
     hessian = torch.func.jacrev(torch.func.jacrev(coupled))(three)
-    matrix, other = _rand(2, 3, seed=5).T, _rand(3, 2, seed=6)
+    matrix, other = uniform(2, 3, seed=5).T, uniform(3, 2, seed=6)
     return [
         case("one element", bowl, x[:1], v[:1], torch.tensor([6.0])),
         case("two elements", bowl, x, v, torch.tensor([6.0, 120.0])),

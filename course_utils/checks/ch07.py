@@ -62,6 +62,9 @@ def pooled() -> list[Case]:
     def noise(n, seed, low=0.0):
         return (_draw(3, n, seed=seed) / 200 + low).double()
 
+    # 0.7 plus and minus 0.0001: its square, 1e-8, is below the digits of 0.49.
+    even = torch.tensor([[0.7], [0.7]]), torch.tensor([[1e-8], [1e-8]])
+    flat = torch.tensor([50, 50]), *even, torch.tensor([0.7]), torch.tensor([1e-4])
     return [
         case("a black and a white picture", [torch.zeros(1, 4), torch.ones(1, 4)]),
         case("one picture", [noise(8, 0)]),
@@ -69,6 +72,13 @@ def pooled() -> list[Case]:
         case("two of different size", [noise(4, 3), noise(40, 4, 0.4)]),
         case("many", [noise(5 + 7 * i, i, i / 20) for i in range(9)]),
         case("all of one gray", [torch.full((3, 4), 0.25)] * 2),
+        Case(
+            "a spread of 0.0001 in float32",
+            args=tuple(flat[:3]),
+            expect=tuple(flat[3:]),
+            within=1e-5,
+            absolute=5e-6,
+        ),
     ]
 
 
@@ -149,12 +159,14 @@ def fixed_crop() -> list[Case]:
     two = torch.tensor([[2.0, 2, 8, 8], [14, 12, 20, 18]])
     left_right = torch.tensor([[2.0, 8, 8, 14], [14, 8, 20, 14]])
     touching = torch.tensor([[2.0, 2, 10, 10]])
+    thin = torch.tensor([[10.25, 5, 10.75, 9]])
     return [
         case("a box inside", one, 4, 10, 20, 20),
         case("cut at the lower border", one, 0, 10, 10, 25),
         case("one of two is outside", two, 10, 10, 18, 25),
         case("outside in one direction only", left_right, 0, 10, 25, 25),
         case("a box that only touches", touching, 0, 10, 20, 20),
+        case("half a pixel wide has an area", thin, 0, 0, 20, 20),
         case("no boxes", torch.zeros(0, 4), 0, 0, 10, 10),
         case("many", _boxes(12, 7, 30, 40), 7, 11, 13, 22),
     ]

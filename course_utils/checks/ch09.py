@@ -107,7 +107,25 @@ def fixed_reader() -> list[Case]:
 def possible() -> list[Case]:
     def case(says, rows, expect, size=(10, 6)):
         boxes = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
-        return Case(says, args=(boxes, *size), expect=expect)
+
+        def test(answer):
+            given = boxes.clone()
+            got = answer(given, *size)
+            shown = f"boxes {rows} in a picture of {size[0]} by {size[1]}"
+            if not isinstance(got, (list, tuple)):
+                raise Wrong(f"a list of names is wanted; got {got!r}")
+            for name in expect:
+                if name not in got:
+                    raise Wrong(f"{shown}\n{name} fits and is missing in {list(got)}")
+            for name in got:
+                if name not in expect:
+                    raise Wrong(f"{shown}\n{name!r} does not fit; got {list(got)}")
+            if list(got) != expect:
+                raise Wrong(f"{shown}\nthe order is {expect}; got {list(got)}")
+            if not torch.equal(given, boxes):
+                raise Wrong("the boxes were changed")
+
+        return Case(says, test=test)
 
     every = ["voc", "coco", "yolo"]
     return [
@@ -122,6 +140,7 @@ def possible() -> list[Case]:
         case("below 0", [[-1, 0, 2, 2]], []),
         case("YOLO sticks out to the left", [[0.1, 0.5, 0.4, 0.2]], ["coco"]),
         case("rounding at the border", [[0.95, 0.5, 0.1004, 1]], ["coco", "yolo"]),
+        case("a fifth of a pixel is no rounding", [[1, 1, 10.2, 6]], []),
         case("no boxes: everything", [], every),
     ]
 
@@ -163,6 +182,11 @@ def annotations() -> list[Case]:
         ),
         case(
             "a gap in the numbers", [[3, 0, 9]], [([0, 0, 1, 1], 1), ([2, 0, 1, 1], 1)]
+        ),
+        case(
+            "in the order of the numbers",
+            [[9, 0, 3]],
+            [([2, 0, 1, 1], 1), ([0, 0, 1, 1], 1)],
         ),
         case("void is no object", [[255, 4, 255]], [([1, 0, 1, 1], 1)]),
         case("two pieces", [[6, 0, 0, 6], [0, 0, 0, 6]], [([0, 0, 4, 2], 3)]),

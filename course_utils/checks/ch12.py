@@ -1,29 +1,26 @@
 """Exercises of chapter 12, normalization."""
 
 import copy
+import gc
 import inspect
+import weakref
 
 import torch
 from torch import nn
 
-from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.core import Case, Wrong, difference, exercise
+from course_utils.checks.samples import uniform
+from course_utils.checks.watch import Watch, by_hand
 
 __all__: list[str] = []
 
 
 def _rand(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(shape, generator=generator, dtype=torch.float64) * 4 - 1).to(
-        dtype
-    )
+    return uniform(*shape, seed=seed, low=-1, high=3, dtype=dtype)
 
 
-def _off(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The largest difference, relative to the largest absolute value wanted."""
-    got, wanted = got.detach().double(), wanted.detach().double()
-    size = wanted.abs().max().item() if wanted.numel() else 0.0
-    gap = (got - wanted).abs().max().item() if wanted.numel() else 0.0
-    return gap / (size or 1.0) if gap == gap else float("inf")
+def _agree(got: torch.Tensor, wanted: torch.Tensor, within: float) -> bool:
+    return not difference(got.detach().double(), wanted.detach().double(), within)
 
 
 def _brief(tensor: torch.Tensor) -> str:
@@ -36,7 +33,7 @@ def _same(name: str, got, wanted: torch.Tensor, within: float = 1e-6) -> None:
         raise Wrong(f"{name}: a tensor was expected, not {type(got).__name__}")
     if got.shape != wanted.shape:
         raise Wrong(f"{name}: shape {tuple(got.shape)}, not {tuple(wanted.shape)}")
-    if _off(got, wanted) > within:
+    if not _agree(got, wanted, within):
         raise Wrong(f"{name}\nexpected: {_brief(wanted)}\ngot:      {_brief(got)}")
 
 
@@ -196,7 +193,7 @@ def layer_norm_backward() -> list[Case]:
             y = nn.functional.layer_norm(leaves[0], size, leaves[1], leaves[2], eps)
             wanted = torch.autograd.grad(y, leaves, grad)
             kept = [t.clone() for t in (grad, x, weight)]
-            with torch.no_grad():
+            with by_hand():
                 got = answer(grad, x, weight, eps)
             if not isinstance(got, (tuple, list)) or len(got) != 3:
                 raise Wrong("three slopes are wanted: of x, of weight, of bias")
@@ -417,14 +414,40 @@ def exact_statistics() -> list[Case]:
             if (
                 isinstance(got[1], torch.Tensor)
                 and got[1].shape == variance.shape
-                and _off(got[1], variance) > within
-                and _off(got[1], variance * (n - 1) / n) <= within
+                and not _agree(got[1], variance, within)
+                and _agree(got[1], variance * (n - 1) / n, within)
             ):
                 raise Wrong("the biased variance: divide by the count minus one")
             where = f"variance of batches with {sizes} samples"
             _same(where, got[1], variance, within)
 
         return Case(says, test=test)
+
+    def not_kept(answer):
+        alive, most = [], 0
+
+        def read():
+            nonlocal most
+            for seed in range(12):
+                # torch.from_numpy holds the array as long as the memory is in use.
+                array = _rand(2, 3, 4, 4, seed=seed).numpy().copy()
+                alive.append(weakref.ref(array))
+                batch = torch.from_numpy(array)
+                del array
+                yield batch
+                del batch
+                gc.collect()
+                most = max(most, sum(ref() is not None for ref in alive))
+
+        with Watch() as watch:
+            answer(read())
+        if most > 2:
+            raise Wrong(f"{most} of 12 batches were still held: keep sums, not batches")
+        if watch.largest > 2 * 3 * 4 * 4:
+            raise Wrong(
+                f"a tensor of {watch.largest} numbers was made from batches of 96: "
+                "treat them one by one"
+            )
 
     def split(x, *sizes):
         return list(x.split(list(sizes)))
@@ -443,4 +466,5 @@ def exact_statistics() -> list[Case]:
         case("empty batches", split(many, 0, 5, 0, 4)),
         case("not contiguous", split(strided, 4, 2)),
         case("a mean far larger than the spread", split(far, 5, 5, 5, 1), 1e-4),
+        Case("batches are not kept", test=not_kept),
     ]

@@ -5,13 +5,10 @@ import math
 import torch
 
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.samples import uniform
+from course_utils.checks.watch import Watch, by_hand
 
 __all__: list[str] = []
-
-
-def _rand(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator, dtype=dtype) * 4 - 2
 
 
 # --- 1 ------------------------------------------------------------------------
@@ -83,8 +80,8 @@ def _fit(inputs, targets, lr, size, passes):
 @exercise("17.fit")
 def fit() -> list[Case]:
     one = torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0])
-    five = _rand(5, 2), _rand(5, seed=1)
-    turned = _rand(3, 7, seed=2).T, _rand(7, 2, seed=3)[:, 1]
+    five = uniform(5, 2), uniform(5, seed=1)
+    turned = uniform(3, 7, seed=2).T, uniform(7, 2, seed=3)[:, 1]
 
     def case(says, *args):
         return Case(says, args=args, expect=_fit(*args), within=1e-4)
@@ -178,8 +175,19 @@ def softmax_regression() -> list[Case]:
             within=within,
         )
 
+    def written(answer):
+        says = "the text asks for it without autograd"
+        with by_hand(says), Watch() as watch:
+            answer(weight.clone(), inputs.clone(), labels.clone())
+        ready = {"cross_entropy", "nll_loss", "log_softmax_", "cross_entropy_loss"}
+        used = ready & set(watch.names)
+        if used:
+            raise Wrong(
+                f"the text asks for it without torch.nn: {min(used)} was called"
+            )
+
     one = torch.tensor([[1.0, 2.0]])
-    weight, inputs = _rand(3, 4), _rand(6, 3, seed=1)
+    weight, inputs = uniform(3, 4), uniform(6, 3, seed=1)
     labels = torch.tensor([0, 3, 1, 1, 2, 0])
     return [
         case("one sample, zero weights", torch.zeros(2, 2), one, torch.tensor([0])),
@@ -189,10 +197,11 @@ def softmax_regression() -> list[Case]:
         case(
             "float32, transposed inputs",
             weight.float(),
-            _rand(3, 6, seed=4).float().T,
+            uniform(3, 6, seed=4).float().T,
             labels,
         ),
         case("a single class", weight[:, :1], inputs, torch.zeros(6).long(), 1e-9),
+        Case("by hand", test=written),
     ]
 
 
@@ -206,11 +215,12 @@ def accumulate_valid() -> list[Case]:
         parts = [(x.to(dtype), y.to(dtype), v) for x, y, v in parts]
 
         def test(answer):
-            weight = _rand(width, seed=9).to(dtype)
+            weight = uniform(width, seed=9).to(dtype)
             leaf = weight.clone().requires_grad_()
             start = None if before is None else torch.full_like(weight, before)
             leaf.grad = None if start is None else start.clone()
-            answer(leaf, [tuple(t.clone() for t in part) for part in parts])
+            with Watch() as watch:
+                answer(leaf, [tuple(t.clone() for t in part) for part in parts])
             wanted = None if start is None else start.clone()
             held = [(x[v], y[v]) for x, y, v in parts if v.any()]
             if held:
@@ -229,6 +239,11 @@ def accumulate_valid() -> list[Case]:
                         f"got:      {got if got is None else got.tolist()}"
                     )
                 return
+            if watch.names.count("backward") != len(held):
+                raise Wrong(
+                    f"parts:    {sizes}\nbackward ran {watch.names.count('backward')} "
+                    f"times; once for each of {len(held)} parts with valid samples"
+                )
             if got.shape != wanted.shape or not torch.allclose(got, wanted, rtol=1e-5):
                 raise Wrong(
                     f"parts:    {sizes or 'none'}\n"
@@ -240,7 +255,11 @@ def accumulate_valid() -> list[Case]:
 
     def part(valid, seed):
         valid = torch.tensor(valid, dtype=torch.bool)
-        return _rand(len(valid), 2, seed=seed), _rand(len(valid), seed=seed + 50), valid
+        return (
+            uniform(len(valid), 2, seed=seed),
+            uniform(len(valid), seed=seed + 50),
+            valid,
+        )
 
     holed = part([1, 0, 1], 5)
     holed[1][1] = math.nan
@@ -271,8 +290,9 @@ def _clipped(weight, inputs, targets, max_norm):
 
 @exercise("17.clipped_gradient")
 def clipped_gradient() -> list[Case]:
-    def case(says, *args, within=1e-9):
-        return Case(says, args=args, expect=_clipped(*args), within=within)
+    def case(says, *args, **bounds):
+        bounds = {"within": 1e-9, **bounds}
+        return Case(says, args=args, expect=_clipped(*args), **bounds)
 
     zero = torch.zeros(2, dtype=torch.float64)
     one = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
@@ -293,7 +313,7 @@ def clipped_gradient() -> list[Case]:
                 "is a small constant added somewhere?"
             )
 
-    weight, inputs, targets = _rand(3), _rand(8, 3, seed=1), _rand(8, seed=2)
+    weight, inputs, targets = uniform(3), uniform(8, 3, seed=1), uniform(8, seed=2)
     both = torch.cat([inputs, torch.zeros(2, 3).double()])
     more = torch.cat([targets, torch.tensor([0.0, 5.0]).double()])
     return [
@@ -302,13 +322,13 @@ def clipped_gradient() -> list[Case]:
         case("a sample that is fitted exactly", zero, one, zero[:1], 1.0),
         case("eight samples, some clipped", weight, inputs, targets, 4.0),
         case("samples with a gradient of zero", weight, both, more, 4.0),
-        case("a tiny limit", weight, inputs, targets, 1e-8),
-        case("a tiny gradient", weight, inputs * 1e-6, targets * 0, 1e-14),
+        case("a tiny limit", weight, inputs, targets, 1e-8, absolute=0),
+        case("a tiny gradient", weight, inputs * 1e-6, targets * 0, 1e-14, absolute=0),
         case("no samples", weight, inputs[:0], targets[:0], 1.0),
         case(
             "float32, transposed",
             weight.float(),
-            _rand(3, 8, seed=4).float().T,
+            uniform(3, 8, seed=4).float().T,
             targets.float(),
             2.0,
             within=1e-5,

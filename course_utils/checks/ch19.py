@@ -105,7 +105,7 @@ def warmup_cosine() -> list[Case]:
         case("a floor, half-way", 3, 0.8, 2, 5, low=0.2),
         case("a floor, at the end", 4, 0.8, 2, 5, low=0.2),
         case("long after the end it stays there", 9, 0.8, 2, 5, low=0.2),
-        case("a single step after the warm-up", 2, 0.8, 2, 3),
+        case("warm-up to the last step but one", 2, 0.8, 2, 4),
         case("a long run", 137, 0.3, 20, 300, low=0.001),
     ]
 

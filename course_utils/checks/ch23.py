@@ -1,23 +1,14 @@
 """Exercises of chapter 23, IoU and non-maximum suppression."""
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torchvision import ops
 
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.samples import EMPTY, some_boxes
+from course_utils.checks.watch import Watch, without
 from course_utils.detection import box_ops
 
 __all__: list[str] = []
-
-EMPTY = torch.zeros(0, 4)
-
-
-def _boxes(n: int, seed: int, dtype=torch.float32) -> torch.Tensor:
-    """Boxes with whole coordinates, so that IoU is the same however it is computed."""
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.randint(20, (n, 2), generator=generator)
-    size = torch.randint(1, 20, (n, 2), generator=generator)
-    return torch.cat([corner, corner + size], dim=1).to(dtype)
 
 
 def _scores(n: int, seed: int) -> torch.Tensor:
@@ -39,23 +30,11 @@ def voc_to_coco() -> list[Case]:
         case("one box", torch.tensor([[3.0, 2, 6, 4]])),
         case("no boxes", EMPTY),
         case("integers", torch.tensor([[1, 1, 1, 1], [5, 6, 9, 12]])),
-        case("many", _boxes(9, 0, torch.float64) + 1),
+        case("many", some_boxes(9, 0, dtype=torch.float64) + 1),
     ]
 
 
 # --- 2 ------------------------------------------------------------------------
-
-
-class _Largest(TorchFunctionMode):
-    """Notes the number of elements of the largest tensor made inside."""
-
-    count = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            self.count = max(self.count, result.numel())
-        return result
 
 
 @exercise("23.paired_iou")
@@ -74,10 +53,10 @@ def paired_iou() -> list[Case]:
             raise Wrong("the result is cut off from the graph: a loss needs its slope")
 
     def no_table(answer):
-        a, b = _boxes(60, 8), _boxes(60, 9)
-        with _Largest() as largest:
+        a, b = some_boxes(60, 8), some_boxes(60, 9)
+        with Watch() as watch:
             answer(a, b)
-        if largest.count >= 60 * 60:
+        if watch.largest >= 60 * 60:
             raise Wrong("for 60 pairs a table of 60 by 60 was built: no [:, None] here")
 
     return [
@@ -85,8 +64,12 @@ def paired_iou() -> list[Case]:
         case("apart in both directions", row, row + 3),
         case("two points", point, point),
         case("no pairs", EMPTY, EMPTY),
-        case("many", _boxes(12, 1), _boxes(12, 2)),
-        case("float64", _boxes(5, 3, torch.float64), _boxes(5, 4, torch.float64)),
+        case("many", some_boxes(12, 1), some_boxes(12, 2)),
+        case(
+            "float64",
+            some_boxes(5, 3, dtype=torch.float64),
+            some_boxes(5, 4, dtype=torch.float64),
+        ),
         Case("a slope can be taken", test=slope),
         Case("no table is built", test=no_table),
     ]
@@ -121,6 +104,10 @@ def mask_to_box() -> list[Case]:
 
 @exercise("23.fixed_nms")
 def fixed_nms() -> list[Case]:
+    def written(answer):
+        with without("nms", says="the text asks for it without torchvision's nms"):
+            answer(chain.clone(), torch.tensor([0.9, 0.8, 0.7]), 0.25)
+
     def case(says, boxes, scores, threshold=0.25):
         expect = ops.nms(boxes, scores, threshold)
         return Case(says, args=(boxes, scores, threshold), expect=expect)
@@ -135,7 +122,8 @@ def fixed_nms() -> list[Case]:
         case("equal scores", chain, torch.tensor([0.5, 0.5, 0.5])),
         case("an IoU equal to the threshold", half, two, 0.5),
         case("no boxes", EMPTY, torch.zeros(0)),
-        case("forty boxes with ties", _boxes(40, 5), _scores(40, 5)),
+        case("forty boxes with ties", some_boxes(40, 5), _scores(40, 5)),
+        Case("without torchvision's nms", test=written),
     ]
 
 
@@ -165,7 +153,7 @@ def class_nms() -> list[Case]:
         case("a large label", wide, two, torch.tensor([large, large])),
         case("negative labels", pair, two, torch.tensor([-1, -2])),
         case("no boxes", EMPTY, torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
-        case("many with ties", _boxes(40, 6), _scores(40, 6), torch.arange(40) % 3),
+        case("many with ties", some_boxes(40, 6), _scores(40, 6), torch.arange(40) % 3),
     ]
 
 
@@ -180,6 +168,17 @@ def safe_threshold() -> list[Case]:
         expect = iou.max().item() if len(boxes) > 1 else 0.0
         return Case(says, args=(boxes,), expect=expect)
 
+    def keeps(answer):
+        # 77 of 128 pixels are shared: 0.6015625, exact in every kind of float.
+        close = torch.tensor([[0.0, 0, 100, 1], [23, 0, 128, 1]])
+        got = answer(close.clone())
+        for scores in (torch.tensor([0.5, 0.75]), torch.tensor([0.75, 0.5])):
+            if len(ops.nms(close, scores, float(got))) < 2:
+                raise Wrong(
+                    f"boxes {close.tolist()}: NMS at {got!r} removes one of them; "
+                    "was it rounded?"
+                )
+
     people = torch.tensor([[0.0, 0, 40, 100], [10, 0, 50, 100]])
     return [
         case("two people", people),
@@ -187,5 +186,6 @@ def safe_threshold() -> list[Case]:
         case("one person", people[:1]),
         case("nobody", EMPTY),
         case("the same box twice", people[[0, 0]]),
-        case("many", _boxes(12, 7)),
+        case("many", some_boxes(12, 7)),
+        Case("NMS at this threshold keeps both", test=keeps),
     ]

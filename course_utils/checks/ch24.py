@@ -3,23 +3,18 @@
 import math
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.samples import EMPTY, some_boxes
+from course_utils.checks.watch import Watch, by_hand
 from course_utils.detection import box_ops
 
 __all__: list[str] = []
 
-EMPTY = torch.zeros(0, 4)
-
 
 def _boxes(n: int, seed: int, dtype=torch.float32) -> torch.Tensor:
     """Boxes with an area, of which no two share an edge (by their fractions)."""
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.randint(12, (n, 2), generator=generator)
-    size = torch.randint(1, 12, (n, 2), generator=generator)
-    boxes = torch.cat([corner, corner + size], dim=1).to(dtype)
-    return boxes + 0.1 * (seed % 7)
+    return some_boxes(n, seed, high=12, dtype=dtype) + 0.1 * (seed % 7)
 
 
 def _slopes(loss, boxes, targets):
@@ -38,26 +33,13 @@ def _numbers(values) -> list[float]:
 # --- 1 ------------------------------------------------------------------------
 
 
-class _NoGradient(TorchFunctionMode):
-    """Refuses autograd inside."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        name = getattr(func, "__name__", "")
-        switched_on = name == "__set__" and args[1:] == (
-            True,
-        )  # x.requires_grad = True
-        if switched_on or name in ("backward", "requires_grad_"):
-            raise Wrong("autograd was used: write the slope by hand")
-        return func(*args, **(kwargs or {}))
-
-
 @exercise("24.smooth_l1_slope")
 def smooth_l1_slope() -> list[Case]:
     def case(says, z, beta, expect):
         return Case(says, args=(torch.tensor(z), beta), expect=torch.tensor(expect))
 
-    def by_hand(answer):
-        with _NoGradient():
+    def written(answer):
+        with by_hand():
             answer(torch.tensor([0.5]), 1.0)
 
     z = torch.linspace(-2, 2, 24, dtype=torch.float64).reshape(2, 3, 4)
@@ -74,7 +56,7 @@ def smooth_l1_slope() -> list[Case]:
         case("the seam itself", [-1.0, 1.0], 1.0, [-1.0, 1.0]),
         Case("no numbers", args=(torch.zeros(0), 1.0), expect=torch.zeros(0)),
         Case("three dimensions, float64", args=(z, 1 / 9), expect=many),
-        Case("by hand", test=by_hand),
+        Case("by hand", test=written),
     ]
 
 
@@ -123,6 +105,22 @@ def giou_table() -> list[Case]:
     def case(says, a, b):
         return Case(says, args=(a, b), expect=box_ops.generalized_box_iou(a, b))
 
+    def no_loop(answer):
+        counts = []
+        for n in (3, 12):
+            with Watch(
+                "tolist",
+                "numpy",
+                says="numbers in Python lists need a loop: stay with tensors",
+            ) as watch:
+                answer(_boxes(n, 5), _boxes(n + 1, 6))
+            counts.append(len(watch.names))
+        if counts[1] > counts[0]:
+            raise Wrong(
+                f"3 by 4 boxes took {counts[0]} calls, 12 by 13 took {counts[1]}: "
+                "a loop over boxes; use broadcasting"
+            )
+
     one = torch.tensor([[0.0, 0, 2, 2]])
     return [
         case("one box with itself", one, one),
@@ -133,6 +131,7 @@ def giou_table() -> list[Case]:
         case("two with three", _boxes(2, 1), _boxes(3, 2)),
         case("none with three", EMPTY, _boxes(3, 2)),
         case("float64", _boxes(9, 3, torch.float64), _boxes(7, 4, torch.float64)),
+        Case("no loop over boxes", test=no_loop),
     ]
 
 
@@ -178,9 +177,9 @@ def iou_slope() -> list[Case]:
         expect = _slopes(box_ops.iou_loss, boxes, targets)
         return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
 
-    def by_hand(answer):
+    def written(answer):
         boxes = torch.tensor([[1.0, 1, 5, 5]], requires_grad=True)
-        with torch.no_grad(), _NoGradient():
+        with by_hand():
             answer(boxes, torch.tensor([[0.0, 0, 4, 4]]))
 
     square = torch.tensor([[0.0, 0, 4, 4]])
@@ -193,7 +192,7 @@ def iou_slope() -> list[Case]:
         case("apart in both directions", square + 9, square),
         case("no boxes", EMPTY, EMPTY),
         case("many", _boxes(20, 1, torch.float64), _boxes(20, 2, torch.float64)),
-        Case("by hand", test=by_hand),
+        Case("by hand", test=written),
     ]
 
 

@@ -7,18 +7,13 @@ import torch.nn.functional as F
 from torchvision import ops
 
 from course_utils.checks.core import Case, Wrong, exercise
+from course_utils.checks.samples import EMPTY, some_boxes
 
 __all__: list[str] = []
 
-EMPTY = torch.zeros(0, 4)
-
 
 def _boxes(n: int, seed: int) -> torch.Tensor:
-    """Boxes with whole coordinates."""
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.randint(20, (n, 2), generator=generator)
-    size = torch.randint(2, 20, (n, 2), generator=generator)
-    return torch.cat([corner, corner + size], dim=1).float()
+    return some_boxes(n, seed, smallest=2)
 
 
 # --- 1 ------------------------------------------------------------------------
@@ -146,12 +141,14 @@ def proposal_recall() -> list[Case]:
     box = torch.tensor([[0.0, 0, 10, 10]])
     half = torch.tensor([[0.0, 0, 10, 5]])
     pair = torch.cat([box, box + 100])
+    near = torch.tensor([[0.0, 0, 10, 9], [0, 0, 10, 8]])
     return [
         case("one proposal, on the object", box, box, [1]),
         case("one proposal, elsewhere", box + 50, box, [1]),
         case("an IoU equal to the threshold", half, box, [1]),
         case("only the second one hits", torch.cat([box + 50, box]), box, [1, 2]),
         case("two objects, one found", torch.cat([box, half]), pair, [1, 2]),
+        case("one proposal covers two objects", box, near, [1]),
         case("more asked for than there are", box, pair, [1, 1000]),
         case("no objects", box, EMPTY, [1, 10]),
         case("no proposals", EMPTY, box, [1, 10]),

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from course_utils.compare import as_tensor, disagreement
+from course_utils.compare import disagreement
 
 __all__ = [
     "Case",
@@ -58,8 +58,10 @@ class Case:
         expect: the right result, or an exception type that must be raised.
         test: instead of ``expect``: called as ``test(answer)``; it raises
             :class:`Wrong` with a sentence, or returns normally.
-        within: the largest difference allowed for floats, relative to the largest
-            absolute value expected (absolute where that is 0); 0: equal.
+        within: the largest difference allowed for floats, relative to the value
+            expected at the same place; 0: equal.
+        absolute: what is allowed besides; default: equal to ``within``. Both as in
+            :func:`course_utils.compare.compare`.
         mutates: the arguments may be changed (in-place exercises). Otherwise a
             changed argument is a failure.
 
@@ -73,6 +75,7 @@ class Case:
     expect: object = None
     test: Callable | None = None
     within: float = 1e-6
+    absolute: float | None = None
     mutates: bool = False
 
     def __post_init__(self) -> None:
@@ -191,9 +194,9 @@ def _try(case: Case, answer) -> list[str]:
     if case.test is not None:
         try:
             case.test(answer)
-        except AssertionError as wrong:  # Wrong, or what an assertion said
+        except Wrong as wrong:
             return str(wrong).strip().splitlines() or ["the result is not right"]
-        except Exception as error:  # the reader's bug, not ours: no traceback
+        except Exception as error:  # the reader's bug, or assertion: no traceback
             return [f"it raised {_error(error)}"]
         return []
     if callable(answer):
@@ -203,7 +206,7 @@ def _try(case: Case, answer) -> list[str]:
             f"a function was expected, not {_a(answer)}: {_show(answer)}",
             "(hand over the function itself, without calling it)",
         ]
-    why = difference(answer, case.expect, case.within)
+    why = difference(answer, case.expect, case.within, case.absolute)
     return _explain(None, case.expect, _show(answer), why) if why else []
 
 
@@ -226,7 +229,7 @@ def _try_call(case: Case, answer: Callable) -> list[str]:
     if value is None and case.expect is not None:
         got = "None (does the function end with a return?)"
         return _explain(call, case.expect, got)
-    why = difference(value, case.expect, case.within)
+    why = difference(value, case.expect, case.within, case.absolute)
     if why:
         return _explain(call, case.expect, _show(value), why)
     if not case.mutates and _changed((args, kwargs), (case.args, case.kwargs)):
@@ -237,12 +240,16 @@ def _try_call(case: Case, answer: Callable) -> list[str]:
     return []
 
 
-def _explain(call: str | None, expect, got: str, why: str = "value") -> list[str]:
+def _explain(call: str | None, expect, got: str, why: str = "") -> list[str]:
+    # For a number or a word the two lines say it all, unless the kind is wrong.
+    plain = isinstance(expect, (bool, int, float, complex, str))
+    if plain and not why.startswith("got a tensor") and ", expected a" not in why:
+        why = ""
     return [
         *([] if call is None else [f"input:    {call or 'nothing'}"]),
         f"expected: {_show(expect)}",
         f"got:      {got}",
-        *([] if why == "value" else [f"({why})"]),
+        *([f"({why})"] if why else []),
     ]
 
 
@@ -325,7 +332,9 @@ def three_numbers(answer) -> list[float]:
         raise Wrong(f"three plain numbers are wanted; got {answer!r}") from None
 
 
-def difference(got, expected, within: float = 1e-6) -> str:
+def difference(
+    got, expected, within: float = 1e-6, absolute: float | None = None
+) -> str:
     """Say in a few words how two results differ; an empty string where they agree.
 
     Args:
@@ -333,67 +342,17 @@ def difference(got, expected, within: float = 1e-6) -> str:
         expected: a tensor, array, number, string or None, or nested lists, tuples
             and dicts of them (a list may stand for a tuple).
         within: as in :class:`Case`.
-
-    Returns:
-        ``"value"`` where only values differ.
+        absolute: as in :class:`Case`.
 
     Tensors and arrays must have the same shape and dtype. Python numbers are compared
     by value, and NumPy's scalars count as such: ``6`` and ``6.0`` agree, a tensor and
-    a number do not.
+    a number do not. The comparison is that of
+    :func:`course_utils.compare.disagreement`.
     """
     try:
-        return _difference(got, expected, within)
+        return disagreement(got, expected, within, absolute)
     except Exception:  # whatever a reader's object does when it is looked at
         return f"{_a(got)} cannot be compared with {_show(expected)}"
-
-
-def _difference(got, expected, within: float) -> str:
-    for kind, word in ((torch.Tensor, "a tensor"), (np.ndarray, "an array")):
-        if isinstance(expected, kind):
-            if not isinstance(got, kind):
-                return f"{word} was expected, not {_a(got)}"
-            if got.shape != expected.shape:
-                return f"shape {tuple(got.shape)} instead of {tuple(expected.shape)}"
-            if got.dtype != expected.dtype:
-                return f"dtype {got.dtype} instead of {expected.dtype}"
-            if kind is np.ndarray and expected.dtype.kind not in "biufc":
-                return "" if np.array_equal(got, expected) else "value"
-            a, b = as_tensor("got", got), as_tensor("expected", expected)
-            return "value" if disagreement(a, b, within)[1] > within else ""
-    if isinstance(expected, Mapping):
-        if not isinstance(got, Mapping):
-            return f"a dict was expected, not {_a(got)}"
-        if set(got) != set(expected):
-            return f"keys {sorted(got, key=str)} instead of {sorted(expected, key=str)}"
-        pairs = [(got[k], expected[k]) for k in expected]
-    elif isinstance(expected, (list, tuple)):
-        if not isinstance(got, (list, tuple)):
-            return f"{_a(expected)} was expected, not {_a(got)}"
-        if len(got) != len(expected):
-            return f"length {len(got)} instead of {len(expected)}"
-        pairs = list(zip(got, expected, strict=True))
-    else:
-        return _plain_difference(got, expected, within)
-    return next((why for a, b in pairs if (why := difference(a, b, within))), "")
-
-
-def _plain_difference(got, expected, within: float) -> str:
-    got, expected = (
-        v.item() if isinstance(v, np.generic) else v for v in (got, expected)
-    )
-    if isinstance(got, (torch.Tensor, np.ndarray)):
-        return f"{_a(expected)} was expected, not {_a(got)}"
-    if isinstance(expected, bool) or isinstance(got, bool):
-        return "" if got is expected else "value"
-    if isinstance(expected, (float, complex)):
-        if not isinstance(got, (int, float, complex)):
-            return f"a number was expected, not {_a(got)}"
-        if got == expected or (got != got and expected != expected):
-            return ""
-        size = abs(expected)
-        room = within * (size or 1.0) if size < float("inf") else 0.0
-        return "" if abs(got - expected) <= room else "value"
-    return "" if bool(got == expected) else "value"
 
 
 def _a(value) -> str:

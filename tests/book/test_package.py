@@ -1,11 +1,13 @@
 """The package as a whole: imports change nothing, and it works inside a notebook."""
 
 import base64
+import importlib
 import io
 import os
 import pkgutil
 import subprocess
 import sys
+import types
 
 import nbformat
 import numpy as np
@@ -94,12 +96,39 @@ def test_the_style_outside_a_notebook():
     assert (done.stdout, done.stderr) == ("144.0\n", "")
 
 
+def offers(module) -> list[str]:
+    """What is wrong with what a module says of itself and offers."""
+    found = [] if (module.__doc__ or "").strip() else ["it does not say what it is"]
+    public = getattr(module, "__all__", None)
+    if public is None:
+        own = [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__
+            and not name.startswith("_")
+        ]
+        return [*found, *([f"no __all__ beside {own}"] if own else [])]
+    found += [f"it has no {name}" for name in public if not hasattr(module, name)]
+    for name in public:
+        thing = getattr(module, name, None)
+        own = getattr(thing, "__module__", "") == module.__name__
+        if own and callable(thing) and not (thing.__doc__ or "").strip():
+            found.append(f"{name} does not say what it is")
+    return found
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_says_what_it_is_and_what_it_offers(name):
-    module = __import__(name, fromlist=["*"])
-    assert module.__doc__.strip()
-    for public in getattr(module, "__all__", []):
-        assert hasattr(module, public), f"{name} has no {public}"
+    assert offers(importlib.import_module(name)) == []
+
+
+def test_a_module_that_says_nothing_is_noticed():
+    module = types.ModuleType("planted")
+    assert offers(module) == ["it does not say what it is"]
+    exec("def here(): pass", vars(module))
+    assert offers(module)[1:] == ["no __all__ beside ['here']"]
+    module.__doc__, module.__all__ = "Words.", ["here", "gone"]
+    assert offers(module) == ["it has no gone", "here does not say what it is"]
 
 
 # In a notebook: one kernel for all that follows.

@@ -233,7 +233,7 @@ WRONG = [
     ("nearest_index", nearest_round, "two to four"),
     ("nearest_index", nearest_float32, "26 to 11"),
     ("nearest_index", nearest_left, "four to two"),
-    ("nearest_index", nearest_list, "a tensor was expected"),
+    ("nearest_index", nearest_list, "expected a tensor"),
     ("nearest_index", nearest_library, "not yet"),
     ("move_points", points_no_half, "doubled picture"),
     ("move_points", points_swapped, "wider only"),

@@ -291,7 +291,7 @@ WRONG = {
         factors_below_one: "one class in each picture",
         factors_mean: "the rarest class decides",
         factors_no_empty: "half of the pictures",
-        factors_list: "a tensor was expected",
+        factors_list: "expected a tensor",
     },
     "08.split_views": {
         views_two_shuffles: "in both parts",
@@ -312,7 +312,7 @@ WRONG = {
         Unscaled: "divided by 255",
     },
     "08.collate_padded": {
-        padded_floats: "dtype torch.float32 instead of torch.uint8",
+        padded_floats: "dtype torch.float32, expected torch.uint8",
         padded_first_size: "a wide and a high one",
         padded_width_first: "one image",
         padded_center: "a wide and a high one",

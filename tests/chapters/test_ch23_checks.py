@@ -146,7 +146,7 @@ WRONG = {
         voc_in_place: "the input was changed",
     },
     "23.paired_iou": {
-        paired_table: "shape (1, 1) instead of (1,)",
+        paired_table: "shape (1, 1), expected (1,)",
         paired_diagonal: "60 by 60",
         paired_no_clamp: "apart in both directions",
         paired_nan: "two points",
@@ -174,7 +174,7 @@ WRONG = {
         safe_diagonal: "two people",
         safe_no_empty: "nobody",
         safe_next: "many",
-        safe_tensor: "not a Tensor",
+        safe_tensor: "got a tensor, expected a float",
     },
 }
 

@@ -302,7 +302,7 @@ WRONG = {
         decode_width_only: "far too high",
     },
     "24.giou_table": {
-        giou_pairs: "shape (1,) instead of (1, 1)",
+        giou_pairs: "shape (1,), expected (1, 1)",
         giou_loss_table: "one box with itself",
         giou_transposed: "two with three",
         giou_no_clamp: "apart in one direction",
@@ -316,7 +316,7 @@ WRONG = {
         ciou_of_corners: "a smaller box",
         ciou_through: "which factor is a constant",
         ciou_v_detached: "which factor is a constant",
-        ciou_mean: "shape () instead of (1,)",
+        ciou_mean: "shape (), expected (1,)",
     },
     "24.iou_slope": {
         iou_slope_every_edge: "right lower corner",

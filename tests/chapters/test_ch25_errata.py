@@ -1,17 +1,12 @@
-"""Errata of chapter 25 that a test settles: code that Python refuses."""
+"""Errata of chapter 25 that a test settles."""
 
-import pytest
 import torch
 
 from booktools import chapter_code
 
 
 def test_E_024():
-    """A loop indented one level too deep is refused; the chapter's matching runs."""
-    loop = "for d in (1, 2):\n    best = 0\n{}for g in (3, 4):\n{}    best = g\n"
-    with pytest.raises(IndentationError, match="unexpected indent"):
-        compile(loop.format(" " * 8, " " * 8), "note", "exec")
-    exec(compile(loop.format(" " * 4, " " * 4), "note", "exec"), {})
+    """The chapter's matching runs, and gives the verdicts worked out by hand."""
     ours = chapter_code.definitions(
         "25_detection_metrics", "match", "average_precision"
     )

@@ -330,10 +330,11 @@ def test_an_answer_that_is_a_value(verdict):
     assert verdict(torch.zeros(2, 3).shape, case).status == "passed"
     text = verdict((3, 2), case).text
     assert text.endswith(
-        "not yet: the shape\n    expected: (2, 3)\n    got:      (3, 2)"
+        "not yet: the shape\n    expected: (2, 3)\n    got:      (3, 2)\n"
+        "    ([0]: got 3, expected 2)"
     )
     text = verdict(None, case).text
-    assert "got:      None\n    (a tuple was expected, not None)" in text
+    assert "got:      None\n    (got None, expected a tuple)" in text
 
 
 def test_an_expected_none(verdict):
@@ -341,7 +342,7 @@ def test_an_expected_none(verdict):
     assert verdict(returns_none, case).status == "passed"
     assert "expected: None\n    got:      2" in verdict(double, case).text
     tensor = verdict(lambda x: torch.ones(1), case).text
-    assert "(None was expected, not a Tensor)" in tensor
+    assert "(got a tensor, expected None)" in tensor
 
 
 class Hostile:
@@ -486,7 +487,8 @@ def test_a_case_with_its_own_test(verdict):
     [
         (Wrong(), "the result is not right"),
         (Wrong("  "), "the result is not right"),
-        (AssertionError("x: got 1"), "x: got 1"),
+        (AssertionError("x: got 1"), "it raised AssertionError: x: got 1"),
+        (AssertionError(), "it raised AssertionError"),
         (RuntimeError("boom\nmore"), "it raised RuntimeError: boom"),
         (ZeroDivisionError(), "it raised ZeroDivisionError"),
     ],
@@ -497,6 +499,42 @@ def test_whatever_a_test_raises_is_a_failure(verdict, error, said):
 
     got = verdict(double, Case("own", test=test))
     assert got.status == "failed" and got.text.endswith(f"not yet: own\n    {said}")
+
+
+def test_an_assertion_of_the_reader_is_not_our_verdict(verdict):
+    def test(answer):
+        if answer(1) != 2:
+            raise Wrong("1 gives 2")
+
+    def answer(x):
+        assert x.shape, "x has a shape"
+
+    text = verdict(answer, Case("own", test=test)).text
+    assert text.endswith(
+        "not yet: own\n    it raised AttributeError: "
+        "'int' object has no attribute 'shape'"
+    )
+
+    def asserting(x):
+        assert isinstance(x, float), "x is a float"
+
+    text = verdict(asserting, Case("own", test=test)).text
+    assert text.endswith("not yet: own\n    it raised AssertionError: x is a float")
+
+
+def test_a_neighbor_of_a_large_value_is_checked(verdict):
+    case = Case("two", expect=torch.tensor([1e6, 2.0]))
+    text = verdict(torch.tensor([1e6, 1.0]), case).text
+    assert text.endswith("(got 1, expected 2 at [1] (1 of 2 differ))")
+    case.absolute = 1.0
+    assert verdict(torch.tensor([1e6, 1.0]), case).status == "passed"
+
+
+def test_the_part_that_differs_is_named(verdict):
+    expect = (torch.ones(2), [{"boxes": torch.ones(1, 4), "image_id": 3}])
+    got = (torch.ones(2), [{"boxes": torch.ones(1, 4), "image_id": 4}])
+    text = verdict(got, Case("both", expect=expect)).text
+    assert text.endswith("([1][0]['image_id']: got 4, expected 3)")
 
 
 # Differences
@@ -535,33 +573,36 @@ def test_no_difference(got, expected):
 @pytest.mark.parametrize(
     ("got", "expected", "said"),
     [
-        (5, 6, "value"),
-        (6.5, 6, "value"),
-        (1, True, "value"),
-        (True, 1.0, "value"),
-        (0.1, 0.0, "value"),
-        (NAN, 1.0, "value"),
-        (INF, 1.0, "value"),
-        (-INF, INF, "value"),
-        (1 + 1j, 1 + 0j, "value"),
-        ("a", 1.0, "a number was expected, not a str"),
-        (torch.tensor(6), 6, "an int was expected, not a Tensor"),
-        (np.ones(1), 6, "an int was expected, not an ndarray"),
-        (6, torch.tensor(6), "a tensor was expected, not an int"),
-        ([6], np.ones(1), "an array was expected, not a list"),
-        (range(2), [0, 1], "a list was expected, not a range"),
-        ([1], [1, 2], "length 1 instead of 2"),
-        ([1, [2, 3]], [1, [2, 4]], "value"),
-        (1, {"a": 1}, "a dict was expected, not an int"),
-        ({"b": 1}, {"a": 1}, "keys ['b'] instead of ['a']"),
-        (torch.ones(2), torch.ones(2, 1), "shape (2,) instead of (2, 1)"),
-        (np.ones(2), np.ones(3), "shape (2,) instead of (3,)"),
-        (torch.ones(2), torch.ones(2).long(), "dtype torch.float32 instead of"),
-        (np.ones(2), np.ones(2, "f4"), "dtype float64 instead of float32"),
-        (torch.tensor([1.0, NAN]), torch.tensor([1.0, 1.0]), "value"),
-        (torch.tensor([1 + 1j]), torch.tensor([1 + 2j]), "value"),
-        (torch.tensor([2**63 - 1]), torch.tensor([2**63 - 2]), "value"),
-        (np.array(["a"]), np.array(["b"]), "value"),
+        (5, 6, "got 5, expected 6"),
+        (6.5, 6, "got float 6.5, expected int 6"),
+        (1, True, "got int 1, expected bool True"),
+        (True, 1.0, "got bool True, expected float 1.0"),
+        (0.1, 0.0, "got 0.1, expected 0"),
+        (NAN, 1.0, "got nan, expected 1"),
+        (INF, 1.0, "got inf, expected 1"),
+        (-INF, INF, "got -inf, expected inf"),
+        (1 + 1j, 1 + 0j, "got (1+1j), expected (1+0j)"),
+        ("a", 1.0, "got str 'a', expected a number"),
+        (torch.tensor(6), 6, "got a tensor, expected an int"),
+        (np.ones(1), 6, "got ndarray array([1.]), expected an int"),
+        (6, torch.tensor(6), "got int 6, expected a tensor"),
+        ([6], np.ones(1), "got list [6], expected an ndarray"),
+        (np.float64(6), np.ones(1), "got float64 np.float64(6.0), expected an ndarray"),
+        (torch.ones(1), np.ones(1), "got a tensor, expected an ndarray"),
+        (range(2), [0, 1], "got range range(0, 2), expected a list"),
+        ([1], [1, 2], "length 1, expected 2"),
+        ([1, [2, 3]], [1, [2, 4]], "[1][1]: got 3, expected 4"),
+        (1, {"a": 1}, "got int 1, expected a dict"),
+        ({"b": 1}, {"a": 1}, "keys missing ['a'], unexpected ['b']"),
+        ({"a": [1, 2]}, {"a": [1, 3]}, "['a'][1]: got 2, expected 3"),
+        (torch.ones(2), torch.ones(2, 1), "shape (2,), expected (2, 1)"),
+        (np.ones(2), np.ones(3), "shape (2,), expected (3,)"),
+        (torch.ones(2), torch.ones(2).long(), "dtype torch.float32, expected"),
+        (np.ones(2), np.ones(2, "f4"), "dtype float64, expected float32"),
+        (torch.tensor([1.0, NAN]), torch.tensor([1.0, 1.0]), "got nan, expected 1 at"),
+        (torch.tensor([1 + 1j]), torch.tensor([1 + 2j]), "got (1+1j), expected (1+2j)"),
+        (torch.tensor([2**63 - 1]), torch.tensor([2**63 - 2]), "got 92233720368547758"),
+        (np.array(["a"]), np.array(["b"]), "got ndarray array(['a']"),
         (torch.ones(1, device="meta"), torch.ones(1), "a Tensor cannot be compared"),
         (10**400, 1.0, "an int cannot be compared with 1.0"),
     ],
@@ -573,7 +614,12 @@ def test_differences(got, expected, said):
 def test_within():
     ours, library = torch.tensor([1.0, 100.5]), torch.tensor([1.0, 100.0])
     assert difference(ours, library, 0.006) == ""
-    assert difference(ours, library, 0.004) == "value"
+    assert (
+        difference(ours, library, 0.004)
+        == "got 100.5, expected 100 at [1] (1 of 2 differ)"
+    )
+    assert difference(ours, library, 0, 0.5) == ""
+    assert difference(ours, library, 0, 0.4) != ""
     assert difference(0.3, 0.1 + 0.2) == "" != difference(0.3, 0.1 + 0.2, 0)
 
 

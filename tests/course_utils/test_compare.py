@@ -1,6 +1,5 @@
 """compare: what it accepts, what it refuses, and what it says."""
 
-import math
 from collections import OrderedDict
 
 import numpy as np
@@ -14,23 +13,48 @@ from course_utils.compare import Difference, compare, disagreement
 NAN, INF = float("nan"), float("inf")
 
 
-def refusal(ours, library, within=1e-6) -> str:
+def refusal(ours, library, within=1e-6, absolute=None) -> str:
     """What compare says where it refuses; a pass is a failure of the test."""
     with pytest.raises(AssertionError) as caught:
-        compare("x", ours, library, within)
+        compare("x", ours, library, within, absolute)
     return str(caught.value)
 
 
 def test_by_hand(capsys):
-    # 1.5 of 4 is 0.375: relative to the largest value of the library, not to 2.
-    value = compare("x", torch.tensor([0.5, 4.0]), torch.tensor([2.0, 4.0]), 0.375)
-    assert value == 0.375
-    assert capsys.readouterr().out == "x: equal within 0.375\n"
-    said = refusal(torch.tensor([0.5, 4.0]), torch.tensor([2.0, 4.0]), 0.374)
+    # 1.5 is at most w * 2 + w from w = 0.5 on: relative to 2, not to 4.
+    value = compare("x", torch.tensor([0.5, 4.0]), torch.tensor([2.0, 4.0]), 0.5)
+    assert value == 0.5
+    assert capsys.readouterr().out == "x: equal within 0.5\n"
+    said = refusal(torch.tensor([0.5, 4.0]), torch.tensor([2.0, 4.0]), 0.499)
     assert said == (
         "x: got 0.5, expected 2 at [0] (1 of 2 differ); "
-        "largest relative difference 0.375, allowed 0.374"
+        "largest difference 1.5 (from 2), allowed 0.499"
     )
+
+
+def test_a_large_neighbor_does_not_widen_the_bound():
+    said = refusal(torch.tensor([1e6, 1]), torch.tensor([1e6, 2]))
+    assert "got 1, expected 2 at [1] (1 of 2 differ)" in said
+    # The place that exceeds its own bound most is the one whose size is quoted.
+    said = refusal(torch.tensor([1e6 + 1, 1]), torch.tensor([1e6, 1.5]), 1e-5)
+    assert "got 1, expected 1.5 at [1]" in said
+    assert said.endswith("largest difference 0.5 (from 1.5), allowed 1e-05")
+
+
+def test_absolute_by_hand(capsys):
+    ours, library = torch.tensor([0.25, 100.0]), torch.tensor([0.0, 101.0])
+    compare("x", ours, library, 0.0, absolute=1.0)
+    assert capsys.readouterr().out == "x: equal within 0, absolute 1\n"
+    compare("x", ours, library, 0.01, absolute=0.25)
+    assert capsys.readouterr().out == "x: equal within 0.01, absolute 0.25\n"
+    compare("x", ours, library, 0.25, absolute=0.25)
+    assert capsys.readouterr().out == "x: equal within 0.25\n"
+    said = refusal(ours, library, 0.01, absolute=0.2)
+    assert "got 0.25, expected 0 at [0]" in said
+    assert said.endswith("(from 0), allowed 0.01 and 0.2 absolute")
+    said = refusal(torch.tensor([1e-9]), torch.tensor([2e-9]), 1e-6, absolute=0)
+    assert "got 1e-09, expected 2e-09 at [0]" in said
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -55,17 +79,23 @@ def test_nothing_is_printed_where_they_differ(capsys):
 
 def test_assert_close_is_the_oracle():
     generator = torch.Generator().manual_seed(0)
-    library = torch.rand(50, generator=generator)
+    library = 10 ** (8 * torch.rand(50, generator=generator) - 4)
+    passed = 0
     for exponent in range(-9, 0):
         noise = 10.0**exponent * torch.rand(50, generator=generator)
-        ours, bound = library + noise, 1e-5
-        atol = bound * library.max().item()
-        try:
-            torch.testing.assert_close(ours, library, rtol=0, atol=atol)
-        except AssertionError:
-            refusal(ours, library, bound)
-        else:
-            compare("x", ours, library, bound)
+        for ours in (library + noise, library * (1 + noise)):
+            for rtol, atol in ((1e-5, 1e-5), (1e-3, 1e-6), (0.0, 1e-2), (1e-4, 0.0)):
+                bounds = {"rtol": rtol, "atol": atol}
+                try:
+                    torch.testing.assert_close(
+                        ours.double(), library.double(), **bounds
+                    )
+                except AssertionError:
+                    refusal(ours, library, rtol, atol)
+                else:
+                    compare("x", ours, library, rtol, atol)
+                    passed += 1
+    assert 10 < passed < 62  # of 72
 
 
 def test_the_returned_difference_is_the_smallest_bound_that_passes():
@@ -73,8 +103,8 @@ def test_the_returned_difference_is_the_smallest_bound_that_passes():
     ours = torch.randn(20, generator=generator)
     library = torch.randn(20, generator=generator)
     value = compare("x", ours, library, within=100)
-    compare("x", ours, library, within=float(value))
-    refusal(ours, library, math.nextafter(value, 0))
+    compare("x", ours, library, within=float(value) * (1 + 1e-12))
+    refusal(ours, library, float(value) * (1 - 1e-12))
 
 
 def test_a_notebook_shows_nothing():
@@ -196,7 +226,7 @@ def test_neighbors_are_told_apart_in_the_message():
     one = torch.tensor([1.0], dtype=torch.float64)
     said = refusal(torch.nextafter(one, 2 * one), one, within=0)
     assert "got 1.0000000000000002, expected 1.0 at" in said
-    assert "difference 2.22e-16, allowed 0" in said
+    assert "difference 2.22e-16 (from 1), allowed 0" in said
 
 
 def test_to_the_bit():
@@ -208,7 +238,7 @@ def test_to_the_bit():
     compare("x", nan, -nan, within=0)  # the sign of a nan says nothing
 
 
-def test_the_bound_is_absolute_where_the_library_says_zero():
+def test_zero_has_the_absolute_bound_alone():
     zeros = torch.zeros(2)
     assert compare("x", torch.tensor([0.0, 0.25]), zeros, within=0.25) == 0.25
     assert "got 0.25, expected 0 at [1]" in refusal(
@@ -234,20 +264,20 @@ def test_the_default_device_does_not_matter():
         compare("x", 2.5, np.float64(2.5))
 
 
+@pytest.mark.parametrize("name", ["within", "absolute"])
 @pytest.mark.parametrize(
-    ("within", "error", "said"),
+    ("bound", "error", "said"),
     [
         (-1e-9, ValueError, "-1e-09"),
         (NAN, ValueError, "nan"),
         (INF, ValueError, "inf"),
         ("1e-6", TypeError, "str '1e-6'"),
-        (None, TypeError, "None"),
         (True, TypeError, "bool True"),
     ],
 )
-def test_a_wrong_bound(within, error, said):
-    with pytest.raises(error, match="within must be") as caught:
-        compare("x", 1.0, 1.0, within=within)
+def test_a_wrong_bound(name, bound, error, said):
+    with pytest.raises(error, match=f"{name} must be") as caught:
+        compare("x", 1.0, 1.0, **{"absolute": 0, name: bound})
     assert str(caught.value).endswith(said)
 
 
@@ -287,10 +317,29 @@ def test_a_broken_repr_does_not_hide_the_message():
         compare("x", Broken(), Broken())
 
 
-def test_disagreement_marks_the_places():
+def test_no_bound_is_no_bound():
+    with pytest.raises(TypeError, match="within must be a number, got None"):
+        compare("x", 1.0, 1.0, within=None)
+
+
+def test_disagreement_by_hand():
     ours, library = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 3.0, 4.0])
-    wrong, worst = disagreement(ours, library, 0.1)
-    assert wrong.tolist() == [False, True, False] and worst == 0.25
-    wrong, worst = disagreement(torch.zeros(0, 2), torch.zeros(0, 2), 0.1)
-    assert wrong.shape == (0, 2) and worst == 0.0
-    assert disagreement(torch.tensor([1]), torch.tensor([2]), 9)[1] == INF
+    said = "got 2, expected 3 at [1] (1 of 3 differ)"
+    assert disagreement(ours, library, 0.1) == said
+    assert disagreement({"a": (1, ours)}, {"a": [1, library]}) == f"['a'][1]: {said}"
+    assert disagreement(ours, library, 0.25) == ""
+    assert disagreement(ours, library, 0.1, absolute=1) == ""
+    assert disagreement(torch.zeros(0, 2), torch.zeros(0, 2)) == ""
+    assert disagreement(torch.tensor([1]), torch.tensor([2]), 9) != ""
+
+
+def test_disagreement_takes_numbers_by_value():
+    pairs = [(6.0, 6), (np.int64(6), 6), (0.0, -0.0), ([1, 2], (1, 2)), ({1}, {1})]
+    for ours, library in pairs:
+        assert disagreement(ours, library, 0) == ""
+        if not isinstance(ours, (list, np.generic)):
+            with pytest.raises((AssertionError, TypeError)):
+                compare("x", ours, library, 0)
+    assert disagreement(1j, 2.0) == "got 1j, expected (2+0j)"
+    with pytest.raises(ValueError, match="within must be"):
+        disagreement(1, 1, -1)

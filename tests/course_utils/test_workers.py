@@ -1,5 +1,6 @@
 """Worker processes from a notebook: classes that they can import."""
 
+import ast
 import importlib
 import inspect
 import linecache
@@ -145,6 +146,113 @@ def test_a_class_without_methods(notebook):
             class Empty:
                 pass
             """)
+
+
+def test_other_decorators_are_kept(notebook):
+    notebook("""\
+        import functools
+        from dataclasses import dataclass, field
+        import torch
+        from course_utils import workers
+        """)
+    space = notebook("""\
+        @workers.importable
+        @dataclass(order=True)
+        class Pair:
+            first: int
+            second: int = 3
+
+            def total(self):
+                return self.first + self.second
+
+        @workers.importable
+        @torch.no_grad()
+        def double(x):
+            return 2 * x
+
+        @workers.importable
+        @functools.cache
+        def one():
+            return 1
+
+        @functools.total_ordering
+        class Late:
+            def __eq__(self, other): return True
+            def __lt__(self, other): return False
+
+        Late = workers.importable(Late)
+        """)
+    assert all(space[n].__module__ != "__main__" for n in ("Pair", "double", "one"))
+    made = pickle.loads(pickle.dumps(space["Pair"](1)))
+    assert made.total() == 4 and space["Pair"](1) < space["Pair"](2)
+    assert not space["double"](torch.ones(1, requires_grad=True)).requires_grad
+    assert space["one"]() == 1 and space["one"].cache_info().currsize == 1
+    assert space["Late"].__module__ != "__main__" and space["Late"]() >= space["Late"]()
+
+
+def test_a_decorator_above_would_be_lost(notebook):
+    notebook("from functools import total_ordering\nfrom course_utils import workers\n")
+    with pytest.raises(ValueError, match="must stand first, above @total_ordering of"):
+        notebook("""\
+            @total_ordering
+            @workers.importable
+            class Late:
+                def __lt__(self, other): return False
+            """)
+
+
+def test_a_decorator_of_the_notebook_is_named(notebook):
+    notebook(IMPORTS)
+    notebook("def mark(thing): return thing\n")
+    with pytest.raises(ValueError, match="size uses 'mark'"):
+        notebook("""\
+            @workers.importable
+            @mark
+            def size():
+                return 1
+            """)
+
+
+def test_builtins_that_a_notebook_wraps_are_allowed(notebook):
+    # IPython puts an `open` of its own into every notebook.
+    notebook(IMPORTS)
+    notebook("from IPython.core.interactiveshell import _modified_open as open\n")
+    space = notebook("""\
+        @workers.importable
+        def read(file):
+            with open(file) as lines:
+                return len(list(lines))
+        """)
+    assert space["read"](__file__) > 100
+    with pytest.raises(ValueError, match="read uses 'open'"):
+        notebook("""\
+            import builtins, functools
+
+            @functools.wraps(builtins.open)
+            def open(file):
+                return builtins.open(file, "rb")
+
+            @workers.importable
+            def read(file):
+                return open(file)
+            """)
+    with pytest.raises(ValueError, match="read uses 'print'"):
+        notebook("""\
+            def print(x): return x
+
+            @workers.importable
+            def read(x):
+                return print(x)
+            """)
+
+
+def test_names_read_by_hand():
+    [node] = ast.parse(
+        "@mark\nclass A(Base):\n  x = limit\n  def f(self, a=start):\n"
+        "    b = a + self.x\n    return [out(b, c) for c in b]\n"
+    ).body
+    found = workers.names_read(node)
+    assert found == {"mark", "Base", "limit", "start", "out"}
 
 
 def test_twice_is_two_modules(notebook):
