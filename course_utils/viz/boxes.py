@@ -7,6 +7,7 @@ import torch
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from course_utils.detection.box_ops import check_format
 from course_utils.viz.pictures import as_array
 from course_utils.viz.style import GROUND_TRUTH, require_axes
 
@@ -47,9 +48,7 @@ def draw_boxes(
             text for each.
     """
     require_axes(ax)
-    layout = getattr(boxes, "format", None)  # tv_tensors know theirs
-    if layout is not None and layout.name != "XYXY":
-        raise ValueError(f"boxes must be XYXY, got {layout.name}")
+    check_format(boxes)
     corners = as_array(boxes).astype(float)
     if corners.shape == (0,):  # an empty list
         corners = corners.reshape(0, 4)
