@@ -25,7 +25,6 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from course_utils import weights as imagenet
 from course_utils.detection import box_ops
 from course_utils.detection.box_ops import check_format
 from course_utils.detection.targets import check_labels
@@ -398,7 +397,9 @@ def _check_training(model: MaskRCNN, positional: tuple, named: dict) -> None:
 
 def _imagenet_body() -> dict[str, torch.Tensor]:
     """The body's part of torchvision's ImageNet weights."""
-    imagenet.ensure()
+    from course_utils import weights  # its import takes pooch and a progress bar along
+
+    weights.ensure()
     prefix = "features."
     state = mobilenet_v2(weights="IMAGENET1K_V1").state_dict()
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
