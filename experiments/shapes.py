@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from course_utils.detection.box_ops import masks_to_boxes
 from experiments.scenes.background import draw_background, draw_light
 from experiments.scenes.camera import Camera
 from experiments.scenes.dice import Dice
@@ -551,18 +552,15 @@ class Shapes(Dataset):
             raise IndexError(f"item {i} of {self.count}")
         image, owner, names = draw(self.seed, i)
         masks = np.arange(1, len(names) + 1)[:, None, None] == owner
-        boxes = np.zeros((len(names), 4), np.float32)
-        for box, mask in zip(boxes, masks, strict=True):
-            y, x = mask.nonzero()
-            box[:] = x.min(), y.min(), x.max() + 1, y.max() + 1
+        masks = torch.from_numpy(masks.astype(np.uint8))
         places = {name: place for place, name in enumerate(CLASSES, 1)}
         image = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
         target = {
             "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(boxes), format="XYXY", canvas_size=owner.shape
+                masks_to_boxes(masks), format="XYXY", canvas_size=owner.shape
             ),
             "labels": torch.tensor([places[n] for n in names], dtype=torch.int64),
-            "masks": tv_tensors.Mask(torch.from_numpy(masks.astype(np.uint8))),
+            "masks": tv_tensors.Mask(masks),
             "image_id": i,
         }
         return self.transforms(image, target) if self.transforms else (image, target)

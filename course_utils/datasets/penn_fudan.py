@@ -31,6 +31,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from course_utils import images, runtime
+from course_utils.detection.box_ops import masks_to_boxes
 from course_utils.files import Report, read_lines
 
 __all__ = ["PennFudan", "default_root", "download", "pedestrians", "problems"]
@@ -227,7 +228,6 @@ def split_instances(labels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         masks (N, H, W), uint8, 0 or 1, in rising order of the number; boxes (N, 4),
         float32, half-open xyxy; area (N,), float32, in pixels.
     """
-    height, width = labels.shape
     if labels.dtype == np.uint8 and labels.size and labels.max() <= FEW:
         ids = NUMBERS[: labels.max()]
     else:
@@ -238,15 +238,8 @@ def split_instances(labels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     area = np.array(counts, np.float32)
     if 0 in counts:  # numbers may have gaps
         masks, area = masks[area > 0], area[area > 0]
-    boxes = np.zeros((len(masks), 4), np.float32)
-    if len(masks):  # an or takes a third of the time of any
-        columns = np.bitwise_or.reduce(masks, axis=1)
-        rows = np.bitwise_or.reduce(masks, axis=2)
-        boxes[:, 0] = columns.argmax(axis=1)  # the first of the largest
-        boxes[:, 1] = rows.argmax(axis=1)
-        boxes[:, 2] = width - columns[:, ::-1].argmax(axis=1)
-        boxes[:, 3] = height - rows[:, ::-1].argmax(axis=1)
-    return torch.from_numpy(masks), torch.from_numpy(boxes), torch.from_numpy(area)
+    masks = torch.from_numpy(masks)
+    return masks, masks_to_boxes(masks), torch.from_numpy(area)
 
 
 def _listing(folder: Path, report: Report) -> list[str]:

@@ -1,7 +1,9 @@
 """What changes samples on their way to a detector: resizing, copy-paste, batches.
 
 A sample is a pair ``(image, target)`` as :class:`course_utils.datasets.PennFudan`
-returns it; chapter 27 writes these by hand.
+returns it: the image ``tv_tensors.Image``, uint8, (3, H, W); ``boxes`` (N, 4), float32,
+xyxy in pixels, half-open; ``labels`` (N,); ``masks`` (N, H, W), uint8, 0 or 1; ``area``
+and ``iscrowd`` (N,); ``image_id``. Chapter 27 writes these by hand.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +13,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from course_utils.detection.box_ops import masks_to_boxes
+from course_utils.detection.box_ops import check_format, masks_to_boxes
 
 __all__ = ["CopyPaste", "InMemory", "augmentation", "collate", "resized"]
 
@@ -19,9 +21,20 @@ __all__ = ["CopyPaste", "InMemory", "augmentation", "collate", "resized"]
 class InMemory(Dataset):
     """The items of a data set, made once and kept.
 
+    Items are handed out as they were given, not copied: a transform must not write into
+    them, which those of v2 and of this module do not.
+
     Args:
-        items: pairs ``(image, target)``.
-        transforms: called with ``(image, target)`` each time an item is asked for.
+        items: pairs ``(image, target)``; all are made now, in their order.
+        transforms: called with ``(image, target)`` each time an item is asked for; its
+            result is the item. Default: the pair itself.
+
+    Attributes:
+        items: the pairs, a list.
+        transforms: as given; may be set later.
+
+    Raises:
+        IndexError: for an index beyond the last item.
     """
 
     def __init__(self, items: Iterable, transforms: Callable | None = None) -> None:
@@ -36,15 +49,30 @@ class InMemory(Dataset):
 
 
 def resized(size: int) -> Callable:
-    """Return a transform: the longer side becomes ``size`` pixels, boxes and masks too.
+    """Return a transform that makes the longer side of an image ``size`` pixels long.
 
     Masks are shrunk with ``nearest-exact``; v2's own ``nearest`` moves them by up to
     half a pixel against the picture (chapter 6). The boxes are taken from the resized
     masks, for a mask loses thin parts when it shrinks; a person whose mask vanishes
     altogether is left out.
+
+    Args:
+        size: of the longer side, in pixels, at least 1; the ratio of the sides is kept.
+
+    Returns:
+        A function of ``(image, target)`` that returns a new pair. The target needs
+        ``masks`` (N, H, W) and one value per object in every tensor; its ``boxes``,
+        (N, 4), xyxy, half-open, and ``area``, (N,), are made anew.
+
+    Raises:
+        ValueError: ``size`` is not a positive integer; in the function, boxes of
+            another format, or a target without masks.
     """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a positive integer, got {size!r}")
 
     def resize(image, target):
+        _check(target)
         image = v2.functional.resize(image, None, max_size=size)
         masks = target["masks"].as_subclass(torch.Tensor)
         return image, _with_masks(target, _resized_masks(masks, image.shape[-2:]))
@@ -72,7 +100,8 @@ class CopyPaste:
         least: who shows fewer pixels than this is not pasted, or left out.
 
     Raises:
-        ValueError: no samples, or numbers that make no sense.
+        ValueError: no samples, or numbers that make no sense; when called, boxes of
+            another format, or a target without masks.
     """
 
     def __init__(
@@ -92,8 +121,11 @@ class CopyPaste:
         self.samples, self.most, self.scale, self.least = samples, most, scale, least
 
     def __call__(self, image, target):
+        """The picture and target with people pasted: new ones, or the same if none."""
+        _check(target)
         for _ in range(_random(self.most + 1)):
             other, people = self.samples[_random(len(self.samples))]
+            _check(people)
             if len(people["masks"]):
                 who = _random(len(people["masks"]))
                 image, target = self._paste(image, target, other, people, who)
@@ -130,6 +162,12 @@ class CopyPaste:
         return image, _with_masks({**target, **joined}, masks, self.least)
 
 
+def _check(target: dict) -> None:
+    if "masks" not in target:
+        raise ValueError(f"the target has no 'masks', only {sorted(target)}")
+    check_format(target.get("boxes"), "the target's boxes")
+
+
 def _random(end: int) -> int:
     """A random whole number from 0 to ``end - 1``."""
     return int(torch.randint(end, ()))
@@ -160,7 +198,15 @@ def augmentation(color: bool = True, paste_from: Sequence | None = None) -> Call
 
     Args:
         color: change colors at random; mirror images it always makes.
-        paste_from: samples to take people from, see :class:`CopyPaste`.
+        paste_from: samples to take people from, see :class:`CopyPaste`. Default: nobody
+            is pasted.
+
+    Returns:
+        A ``v2.Compose``, called with ``(image, target)``; it draws from torch's global
+        generator.
+
+    Raises:
+        ValueError: as :class:`CopyPaste`.
     """
     steps = [] if paste_from is None else [CopyPaste(paste_from)]
     steps.append(v2.RandomHorizontalFlip())
@@ -170,5 +216,15 @@ def augmentation(color: bool = True, paste_from: Sequence | None = None) -> Call
 
 
 def collate(batch: list) -> tuple:
-    """Join items into a batch without stacking: images differ in size."""
+    """Join items into a batch without stacking: images differ in size.
+
+    Args:
+        batch: B items of one length each, such as ``(image, target)``.
+
+    Returns:
+        A tuple of B for each part: ``(images, targets)``.
+
+    Raises:
+        ValueError: items of different lengths.
+    """
     return tuple(zip(*batch, strict=True))

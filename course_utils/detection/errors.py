@@ -1,8 +1,9 @@
 """What became of each detection and of each object: right, missed, or wrong in one way.
 
 The metric of :mod:`course_utils.detection.metrics` counts; this module names. The
-kinds are those of Hoiem and others (2012) and of TIDE (Bolya and others, 2020), cut
-down to four.
+kinds are cut down to four from those of Hoiem and others, 2012,
+https://doi.org/10.1007/978-3-642-33712-3_25, and of TIDE, Bolya and others, 2020,
+https://arxiv.org/abs/2008.08115
 """
 
 from collections import Counter
@@ -11,12 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from course_utils.detection.instances import (
-    Entries,
-    Objects,
-    intersections,
-    read_images,
-)
+from course_utils.detection.instances import Entries, Objects, pair_ious, read_images
 
 __all__ = ["KINDS", "Verdict", "count_kinds", "detection_kinds"]
 
@@ -57,10 +53,12 @@ def detection_kinds(
     A target without a detection is ``missed``; a crowd region is ``ignored``.
 
     Args:
-        prediction: ``labels``, ``scores``, and ``boxes`` (N, 4), xyxy, half-open, or
-            ``masks``, as torchvision's detectors return them. All detections count:
-            take those out that you would not show.
-        target: ``labels``, ``boxes`` or ``masks`` and, where known, ``iscrowd``.
+        prediction: ``labels`` (N,), ``scores`` (N,), and ``boxes`` (N, 4), xyxy in
+            pixels, half-open, or ``masks`` (N, H, W) or (N, 1, H, W), as torchvision's
+            detectors return them. All detections count: take those out that you would
+            not show.
+        target: ``labels`` (M,), ``boxes`` or ``masks`` and, where known, ``iscrowd``
+            (M,), 0 or 1.
         iou_type: ``"bbox"`` compares boxes, ``"segm"`` masks.
         iou_threshold: the least IoU of a match, above 0 and at most 1.
         near: the least IoU of a localization error, above 0.
@@ -114,6 +112,11 @@ def count_kinds(
 ) -> dict[str, int]:
     """Count the kinds over a data set; see :func:`detection_kinds`.
 
+    Args:
+        predictions: a dictionary per image, as there.
+        targets: as many, as there.
+        iou_type, iou_threshold, near: as there.
+
     Returns:
         The number of detections of each kind, in the order of ``KINDS`` without
         ``ignored``, and of targets ``missed``.
@@ -136,8 +139,4 @@ def count_kinds(
 def _overlaps(found: Objects, truth: Objects) -> np.ndarray:
     """IoU of all pairs, (D, G); for a crowd, the share of the detection inside it."""
     d, g = np.indices((len(found.labels), len(truth.labels))).reshape(2, -1)
-    inter = intersections(found, d, truth, g)
-    own, other = found.extent[d], truth.extent[g]
-    whole = np.where(truth.crowd[g], own, own + other - inter)
-    table = np.divide(inter, whole, out=np.zeros_like(inter), where=whole > 0)
-    return table.reshape(len(found.labels), len(truth.labels))
+    return pair_ious(found, d, truth, g).reshape(len(found.labels), len(truth.labels))

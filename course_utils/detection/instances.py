@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Entries", "Objects", "intersections", "read_images"]
+from course_utils.detection.box_ops import check_boxes, check_format
+
+__all__ = ["Entries", "Objects", "pair_ious", "read_images"]
 
 Entries = Sequence[Mapping[str, torch.Tensor]]  # one dictionary per image
 
@@ -36,10 +38,14 @@ def read_images(
             ``iscrowd`` (N,), 0 or 1, and ``area`` (N,), at least 0.
         iou_type: ``"bbox"`` reads the boxes, ``"segm"`` the masks.
 
+    Yields:
+        The two :class:`Objects` of each image, as predicted and as they are.
+
     Raises:
-        TypeError: an entry is no dictionary, a field no tensor, or labels no integers.
-        ValueError: the two differ in length, or a field is missing or has a wrong shape
-            or value.
+        TypeError: an entry is no dictionary, a field no tensor, labels are no integers,
+            or boxes neither floats nor signed integers.
+        ValueError: the two differ in length, or a field is missing or has a wrong
+            shape, format or value.
     """
     for name, entries in (("predictions", predictions), ("targets", targets)):
         if isinstance(entries, Mapping):
@@ -57,18 +63,29 @@ def read_images(
         yield found, truth
 
 
-def intersections(a: Objects, i: np.ndarray, b: Objects, j: np.ndarray) -> np.ndarray:
-    """The area that objects ``i`` of ``a`` share with objects ``j`` of ``b``, by pairs.
+def pair_ious(found: Objects, d: np.ndarray, truth: Objects, g: np.ndarray):
+    """IoU of predicted with true objects, pair by pair.
+
+    A crowd is not to be covered whole: with one, it is the share of the prediction that
+    lies inside it.
 
     Args:
-        a: objects of one image.
-        i: (P,) integers, indices into ``a``.
-        b: objects of the same image, boxes or masks as ``a``.
-        j: (P,) integers, indices into ``b``.
+        found: predictions of one image.
+        d: (P,) integers, indices into ``found``.
+        truth: targets of the same image, boxes or masks as ``found``.
+        g: (P,) integers, indices into ``truth``.
 
     Returns:
-        (P,) areas in pixels.
+        (P,), float64, from 0 to 1; 0 where neither has an area.
     """
+    shared = _intersections(found, d, truth, g)
+    own, other = found.extent[d], truth.extent[g]
+    whole = np.where(truth.crowd[g], own, own + other - shared)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+
+
+def _intersections(a: Objects, i: np.ndarray, b: Objects, j: np.ndarray) -> np.ndarray:
+    """The area that objects ``i`` of ``a`` share with ``j`` of ``b``, (P,)."""
     if a.size is None:
         one, other = a.shapes[i], b.shapes[j]
         sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(
@@ -95,11 +112,10 @@ def _read(where: str, entry: Mapping, iou_type: str, scored: bool) -> Objects:
     elif "iscrowd" in entry:
         crowd = _numbers(where, entry, "iscrowd", (n,), "0 or 1", lambda v: v * v == v)
     if iou_type == "bbox":
-        layout = getattr(entry.get("boxes"), "format", None)  # tv_tensors know theirs
-        if layout is not None and layout.name != "XYXY":
-            raise ValueError(f"{where}['boxes'] must be XYXY, got {layout.name}")
-        want, size = "finite, with x1 <= x2 and y1 <= y2", None
-        shapes = _numbers(where, entry, "boxes", (n, 4), want, _ordered)
+        check_format(entry.get("boxes"), f"{where}['boxes']")
+        boxes, size = _tensor(where, entry, "boxes", (n, 4)), None
+        check_boxes(boxes, f"{where}['boxes']")
+        shapes = boxes.cpu().double().numpy()
         extent = (shapes[:, 2:] - shapes[:, :2]).prod(axis=1)
     else:
         masks = entry.get("masks")
@@ -150,8 +166,3 @@ def _unit(values: np.ndarray) -> np.ndarray:
 
 def _not_negative(values: np.ndarray) -> np.ndarray:
     return (values >= 0) & (values < np.inf)
-
-
-def _ordered(boxes: np.ndarray) -> np.ndarray:
-    ordered = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
-    return ordered & (np.abs(boxes) < np.inf).all(axis=1)

@@ -16,14 +16,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from course_utils.detection.instances import (
-    Entries,
-    Objects,
-    intersections,
-    read_images,
-)
+from course_utils.detection.instances import Entries, Objects, pair_ious, read_images
 
-__all__ = ["DetectionEvaluator", "average_precision", "evaluate_detections"]
+__all__ = [
+    "DetectionEvaluator",
+    "average_precision",
+    "evaluate_detections",
+    "precision_envelope",
+]
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0, 1, 101)
@@ -37,7 +37,19 @@ def evaluate_detections(
     iou_type: str = "bbox",
     max_detections: Sequence[int] = (1, 10, 100),
 ) -> dict:
-    """Score the detections of a whole data set; see :class:`DetectionEvaluator`."""
+    """Score the detections of a whole data set; see :class:`DetectionEvaluator`.
+
+    Args:
+        predictions, targets: a dictionary per image, as in
+            :meth:`DetectionEvaluator.update`: boxes (N, 4), xyxy in pixels, half-open.
+        iou_type, max_detections: as in :class:`DetectionEvaluator`.
+
+    Returns:
+        The numbers and arrays of :meth:`DetectionEvaluator.compute`.
+
+    Raises:
+        TypeError, ValueError: as in these two.
+    """
     evaluator = DetectionEvaluator(iou_type, max_detections)
     evaluator.update(predictions, targets)
     return evaluator.compute()
@@ -99,7 +111,20 @@ class DetectionEvaluator:
             self._counts += [[detections.shape[1]], [truths.shape[1]], [0]]
 
     def merge(self, other: "DetectionEvaluator") -> None:
-        """Add the images of another evaluator of the same kind after one's own."""
+        """Add the images of another evaluator after one's own.
+
+        The result is that of one evaluator that saw both, in this order.
+
+        Args:
+            other: an evaluator with the same ``iou_type`` and ``max_detections``; it
+                stays as it is.
+
+        Raises:
+            TypeError: not an evaluator.
+            ValueError: the two differ in one of these.
+        """
+        if not isinstance(other, DetectionEvaluator):
+            raise TypeError(f"other must be an evaluator, got {type(other).__name__}")
         mine, its = [(e.iou_type, e.max_detections) for e in (self, other)]
         if mine != its:
             raise ValueError(f"the evaluators differ: {mine!r} and {its!r}")
@@ -112,12 +137,16 @@ class DetectionEvaluator:
         """Return the numbers for all images so far; -1 where there was nothing to find.
 
         Returns:
-            A dictionary. Floats: ``AP`` (the mean over IoU thresholds and classes),
-            ``AP50``, ``AP75`` (at one threshold), ``APs``, ``APm``, ``APl`` (by area),
-            ``AR1``, ``AR10``, ``AR100`` (by limit), ``ARs``, ``ARm``, ``ARl``.
-            ``per_class``: AP by label. Arrays, as in COCOeval: ``classes`` (K,), the
-            labels seen; ``precision`` (T, R, K, A, M), the best at a recall or beyond,
-            and ``scores``, alike, the score there; ``recall`` (T, K, A, M), the end.
+            A dictionary. Floats from 0 to 1: ``AP`` (the mean over IoU thresholds and
+            classes), ``AP50``, ``AP75`` (at one threshold), ``APs``, ``APm``, ``APl``
+            (by area), ``AR1``, ``AR10``, ``AR100`` (one for each of
+            ``max_detections``, named by it), ``ARs``, ``ARm``, ``ARl``. ``per_class``:
+            AP by label. Arrays, float64, as in COCOeval: ``classes`` (K,), the labels
+            seen, rising; ``precision`` (T, R, K, A, M), the best at a recall or beyond,
+            0 where the recall is never reached; ``scores``, of the same shape, the
+            score there; ``recall`` (T, K, A, M), at the end of the list. T are the IoU
+            thresholds 0.5, 0.55 .. 0.95, R the recalls 0, 0.01 .. 1, A all, small,
+            medium and large, M the limits, rising.
         """
         label, score, area, rank = np.concatenate(self._detections, axis=1)
         target_label, crowd, target_area = np.concatenate(self._targets, axis=1)
@@ -145,7 +174,7 @@ class DetectionEvaluator:
                 best = ranked[rank[ranked] < self.max_detections[m]]
                 r, p = _curve(right[:, a, best], wrong[:, a, best], num_targets[a])
                 recall[:, k, a, m] = r[:, -1] if len(best) else 0
-                p, s = _envelope(p), score[best]
+                p, s = precision_envelope(p), score[best]
                 for t in range(len(IOU_THRESHOLDS)):
                     p_at, s_at = _sample(r[t], RECALL_POINTS, p[t], s)
                     precision[t, :, k, a, m], scores[t, :, k, a, m] = p_at, s_at
@@ -197,18 +226,32 @@ def average_precision(scores, correct, num_targets: int, rule="coco101") -> floa
     if correct.sum() > num_targets:
         raise ValueError(f"{correct.sum()} correct, but num_targets is {num_targets}")
     if rule not in ("coco101", "voc07", "voc12", "trapezoid"):
-        raise ValueError(f"rule must be one of the four named above, got {rule!r}")
+        raise ValueError(
+            f"rule must be 'coco101', 'voc07', 'voc12' or 'trapezoid', got {rule!r}"
+        )
     if num_targets == 0:
         return -1.0
     correct = correct[np.argsort(-scores, kind="stable")]
     recall, precision = _curve(correct, ~correct, num_targets)
     if rule == "trapezoid":
         return float(np.trapezoid([1, *precision], [0, *recall]))
-    precision = _envelope(precision)
+    precision = precision_envelope(precision)
     if rule == "voc12":
         return float((np.diff(recall, prepend=0) * precision).sum())
     points = RECALL_POINTS if rule == "coco101" else np.linspace(0, 1, 11)
     return float(_sample(recall, points, precision)[0].mean())
+
+
+def precision_envelope(precision: np.ndarray) -> np.ndarray:
+    """The best precision at each recall or a higher one.
+
+    Args:
+        precision: (..., D), after each detection, the highest score first.
+
+    Returns:
+        (..., D), never rising along the last axis.
+    """
+    return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
 def _summarize_image(found: Objects, truth: Objects, limit: int) -> tuple:
@@ -218,11 +261,7 @@ def _summarize_image(found: Objects, truth: Objects, limit: int) -> tuple:
     rank = np.arange(len(order)) - np.searchsorted(label, label)  # within its class
     order, label, rank = (values[rank < limit] for values in (order, label, rank))
     d, g = np.nonzero(label[:, None] == truth.labels)  # (P,) each
-    overlap = intersections(found, order[d], truth, g)
-    d, g, overlap = (values[overlap > 0] for values in (d, g, overlap))
-    # A crowd is not to be covered whole: the detection's share in it counts.
-    own, other = found.extent[order[d]], truth.extent[g]
-    iou = overlap / np.where(truth.crowd[g], own, own + other - overlap)
+    iou = pair_ious(found, order[d], truth, g)
     return (
         np.stack([label, found.scores[order], found.area[order], rank]),
         np.stack([truth.labels, truth.crowd, truth.area]),
@@ -263,11 +302,6 @@ def _curve(right, wrong, num_targets) -> tuple[np.ndarray, np.ndarray]:
     """Recall and precision after each detection, the highest score first."""
     right, wrong = right.cumsum(axis=-1), wrong.cumsum(axis=-1)
     return right / num_targets, right / (right + wrong + np.spacing(1))  # no 0 / 0
-
-
-def _envelope(precision: np.ndarray) -> np.ndarray:
-    """The best precision at this recall or a higher one."""
-    return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
 def _sample(recall, points, *curves) -> list[np.ndarray]:

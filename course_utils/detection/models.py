@@ -1,6 +1,10 @@
 """The detectors of the course: Mask R-CNN, small enough for two CPU cores, and full.
 
-Both are :class:`torchvision.models.detection.MaskRCNN`; only the parts differ.
+Both are :class:`torchvision.models.detection.MaskRCNN`; only the parts differ. Images
+are lists of (3, H, W), floats from 0 to 1; boxes, in targets and results, are (N, 4),
+xyxy in pixels, half-open. In training both refuse, with a ``ValueError`` that names the
+image, labels that they have no class for, and boxes that say that they are of another
+format (see :func:`course_utils.detection.targets.check_labels`).
 """
 
 import json
@@ -22,6 +26,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from course_utils.detection import box_ops
+from course_utils.detection.box_ops import check_format
+from course_utils.detection.targets import check_labels
 
 __all__ = [
     "mask_rcnn_mobilenet",
@@ -58,15 +64,17 @@ def mask_rcnn_mobilenet(
     """A Mask R-CNN of about 3 million parameters for images of about 300 pixels.
 
     Masks are pasted with :func:`paste_masks`; all else, but for ``soft_nms``, is
-    torchvision's.
+    torchvision's. Source: He and others, 2017, https://arxiv.org/abs/1703.06870, on
+    MobileNetV2, Sandler and others, 2018, https://arxiv.org/abs/1801.04381
 
     Args:
         num_classes: classes with the background, which is class 0; at least 2.
         weights: what training starts from.
             ``None``: nothing. Normalization is GroupNorm, because a few images a
             step are too few for BatchNorm, and every layer trains.
-            ``"imagenet"``: torchvision's MobileNetV2 (see
-            :mod:`course_utils.weights`) with its BatchNorm statistics frozen.
+            ``"imagenet"``: torchvision's MobileNetV2 with its BatchNorm statistics
+            frozen. Where its file is not in torch's cache,
+            :func:`course_utils.weights.ensure` fetches it (14 MB).
             ``"shapes"``: the detector that ``python -m experiments.pretrain`` made of
             drawn objects. If ``num_classes`` is not its own number, 22, each new class
             starts as the mean of its classes: as any object.
@@ -84,9 +92,14 @@ def mask_rcnn_mobilenet(
         The model, in training mode.
 
     Raises:
-        ValueError: an argument out of range.
-        FileNotFoundError: the weights asked for are not there; names the command
-            that makes or fetches them.
+        TypeError: ``num_classes`` is not an integer.
+        ValueError: an argument out of range, or a file of the weights ``"shapes"`` that
+            does not fit the model.
+        FileNotFoundError: the file of the weights ``"shapes"`` is not there; names the
+            command that makes it.
+        course_utils.weights.WeightsError: the weights ``"imagenet"`` are not in torch's
+            cache and cannot be fetched, as without a network; names the command that
+            fetches them.
     """
     _check_classes(num_classes)
     if weights not in (None, "imagenet", "shapes"):
@@ -133,6 +146,7 @@ def mask_rcnn_mobilenet(
         model.roi_heads.sigma = soft_nms
     if weights == "shapes":
         _load_shapes(model)
+    model.register_forward_pre_hook(_check_training, with_kwargs=True)
     return model.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
 
 
@@ -158,6 +172,8 @@ SMALL = {
 def mask_rcnn_resnet50(num_classes: int, weights: str | None = "coco") -> MaskRCNN:
     """torchvision's Mask R-CNN with ResNet-50 (v2), with heads for ``num_classes``.
 
+    Source: Li and others, 2021, https://arxiv.org/abs/2111.11429
+
     Args:
         num_classes: classes with the background, which is class 0; at least 2.
         weights: ``"coco"`` (177 MB, downloaded by torchvision) or ``None``.
@@ -166,7 +182,9 @@ def mask_rcnn_resnet50(num_classes: int, weights: str | None = "coco") -> MaskRC
         The model, in training mode.
 
     Raises:
+        TypeError: ``num_classes`` is not an integer.
         ValueError: ``num_classes`` below 2, or unknown weights.
+        OSError: the weights are not in torch's cache and cannot be downloaded.
     """
     _check_classes(num_classes)
     if weights not in (None, "coco"):
@@ -174,14 +192,18 @@ def mask_rcnn_resnet50(num_classes: int, weights: str | None = "coco") -> MaskRC
     model = maskrcnn_resnet50_fpn_v2(
         weights="COCO_V1" if weights else None, weights_backbone=None
     )
+    model.register_forward_pre_hook(_check_training, with_kwargs=True)
     return replace_heads(model, num_classes)
 
 
 def shapes_classes() -> list[str]:
     """The 21 kinds of drawn objects that the weights ``"shapes"`` know, in order.
 
-    Label k, from 1 on, stands for number k - 1 of the list; 0 is the background. The
-    file of the weights holds them.
+    The file of the weights holds them.
+
+    Returns:
+        Their names; label k, from 1 on, stands for number k - 1 of the list, 0 is the
+        background.
 
     Raises:
         FileNotFoundError: the weights are not there.
@@ -194,7 +216,8 @@ def shapes_classes() -> list[str]:
 def replace_heads(model: MaskRCNN, num_classes: int) -> MaskRCNN:
     """Give a Mask R-CNN fresh predictors for ``num_classes`` classes, in place.
 
-    All else keeps its weights: the two last layers are all that knows the classes.
+    Fresh are the two last layers of boxes (scores and offsets) and the two last of
+    masks; all else keeps its weights. The new layers are on the model's device.
 
     Args:
         model: a :class:`MaskRCNN` whose predictors are torchvision's.
@@ -202,6 +225,10 @@ def replace_heads(model: MaskRCNN, num_classes: int) -> MaskRCNN:
 
     Returns:
         The same model.
+
+    Raises:
+        TypeError: ``num_classes`` is not an integer.
+        ValueError: ``num_classes`` below 2.
     """
     _check_classes(num_classes)
     heads = model.roi_heads
@@ -221,29 +248,44 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
     torchvision's ``paste_masks_in_image`` rounds each box to whole pixels first. Here
     each pixel's center asks which place of the box it lies in, so nothing is rounded.
+    Boxes are half-open for centers, too: one on the left or upper border belongs to the
+    box, one on the right or lower border to its neighbor.
 
     Args:
         masks: (N, 1, M, M), probabilities, each covering its whole box.
-        boxes: (N, 4), xyxy in pixels; an empty box gives an empty mask.
+        boxes: (N, 4), xyxy in pixels. One with ``x2 <= x1`` or ``y2 <= y1`` gives an
+            empty mask, and so does one that holds no pixel's center.
         size: the image's height and width.
 
     Returns:
-        (N, 1, height, width), 0 outside the boxes, bilinear within.
+        (N, 1, height, width), 0 outside the boxes, bilinear within; device and dtype
+        of the masks.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, boxes of another format, ``nan`` or
+            infinity in a box.
     """
+    check_format(boxes)
     if masks.ndim != 4 or masks.shape[1] != 1 or boxes.shape != (len(masks), 4):
         raise ValueError(
             "masks must be (N, 1, M, M) and boxes (N, 4), got "
             f"{tuple(masks.shape)} and {tuple(boxes.shape)}"
         )
+    if not boxes.isfinite().all():
+        i = int((~boxes.isfinite()).any(dim=1).nonzero()[0])
+        raise ValueError(f"boxes must be finite, got {boxes[i].tolist()} at [{i}]")
     height, width = size
     if not len(masks):
         return masks.new_zeros(0, 1, height, width)
-    x1, y1, x2, y2 = boxes.to(masks).T[:, :, None]  # (N, 1) each
-    x = (torch.arange(width).to(masks) + 0.5 - x1) / (x2 - x1).clamp(min=1e-6)
-    y = (torch.arange(height).to(masks) + 0.5 - y1) / (y2 - y1).clamp(min=1e-6)
+    # In half precision neighboring pixels would have one center.
+    small = masks if masks.dtype == torch.float64 else masks.float()
+    x1, y1, x2, y2 = boxes.as_subclass(Tensor).to(small).T[:, :, None]  # (N, 1) each
+    x = torch.arange(width).to(small) + 0.5
+    y = torch.arange(height).to(small) + 0.5
+    inside = ((y >= y1) & (y < y2))[:, :, None] & ((x >= x1) & (x < x2))[:, None]
+    # An empty box has no center inside, so what it is divided by does not matter.
+    x = (x - x1) / torch.where(x2 > x1, x2 - x1, 1)
+    y = (y - y1) / torch.where(y2 > y1, y2 - y1, 1)
     places = torch.stack(
         [
             x[:, None].expand(-1, height, -1),
@@ -251,11 +293,10 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         ],
         dim=-1,
     )
-    inside = ((places >= 0) & (places <= 1)).all(dim=-1)[:, None]
     pasted = nn.functional.grid_sample(
-        masks, places * 2 - 1, padding_mode="border", align_corners=False
+        small, places * 2 - 1, padding_mode="border", align_corners=False
     )
-    return pasted * inside
+    return (pasted * inside[:, None]).to(masks.dtype)
 
 
 class SoftSuppression(RoIHeads):
@@ -346,8 +387,19 @@ def _check_classes(num_classes: int) -> None:
         )
 
 
+def _check_training(model: MaskRCNN, positional: tuple, named: dict) -> None:
+    """Before a step of training: does the model know the labels, are boxes xyxy?"""
+    targets = positional[1] if len(positional) > 1 else named.get("targets")
+    if model.training and targets is not None:
+        classes = model.roi_heads.box_predictor.cls_score.out_features
+        check_labels(targets, classes)
+
+
 def _imagenet_body() -> dict[str, torch.Tensor]:
     """The body's part of torchvision's ImageNet weights."""
+    from course_utils import weights  # its import takes pooch and a progress bar along
+
+    weights.ensure()
     prefix = "features."
     state = mobilenet_v2(weights="IMAGENET1K_V1").state_dict()
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

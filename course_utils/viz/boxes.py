@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.cbook import normalize_kwargs
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from course_utils.detection.box_ops import check_boxes, check_format
 from course_utils.viz.pictures import as_array
 from course_utils.viz.style import GROUND_TRUTH, require_axes
 
@@ -42,27 +44,18 @@ def draw_boxes(
         The outlines, in the order of the boxes.
 
     Raises:
-        TypeError: not an axes.
-        ValueError: boxes of another shape or format, that are not finite, or not one
-            text for each.
+        TypeError: not an axes, or boxes that are no table of numbers.
+        ValueError: boxes of another shape or format, not finite, or with ``x2 < x1`` or
+            ``y2 < y1``; or not one text for each. Nothing is drawn then.
     """
     require_axes(ax)
-    layout = getattr(boxes, "format", None)  # tv_tensors know theirs
-    if layout is not None and layout.name != "XYXY":
-        raise ValueError(f"boxes must be XYXY, got {layout.name}")
-    corners = as_array(boxes).astype(float)
-    if corners.shape == (0,):  # an empty list
-        corners = corners.reshape(0, 4)
-    if corners.shape == (4,):
-        corners = corners[None]
-    if corners.ndim != 2 or corners.shape[1] != 4:
-        raise ValueError(f"boxes must be (N, 4) or (4,), got {corners.shape}")
-    if not np.isfinite(corners).all():
-        bad = corners[~np.isfinite(corners).all(axis=1)][0]
-        raise ValueError(f"boxes must be finite, got {bad.tolist()}")
-    if texts is not None and len(texts) != len(corners):
-        raise ValueError(f"{len(corners)} boxes, but {len(texts)} texts")
-    look = {**(GROUND_TRUTH if style is None else style), **line}
+    check_format(boxes)
+    corners = _corners(boxes)
+    if isinstance(texts, str) or (texts is not None and len(texts) != len(corners)):
+        got = repr(texts) if isinstance(texts, str) else f"{len(texts)} texts"
+        raise ValueError(f"{len(corners)} boxes, but {got}")
+    look = normalize_kwargs(GROUND_TRUTH if style is None else style, Line2D)
+    look |= normalize_kwargs(line, Line2D)  # lw is linewidth
     if halo:
         wide = look.get("linewidth", 2) + 1.2
         look["path_effects"] = [withStroke(linewidth=wide, foreground="white")]
@@ -81,3 +74,19 @@ def draw_boxes(
                 clip_on=True,
             )
     return drawn
+
+
+def _corners(boxes) -> np.ndarray:
+    """The boxes as (N, 4), float64, finite, with x1 <= x2 and y1 <= y2."""
+    try:
+        corners = as_array(boxes).astype(float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"boxes must be numbers, (N, 4) or (4,): {error}") from None
+    if corners.shape == (0,):  # an empty list
+        corners = corners.reshape(0, 4)
+    if corners.shape == (4,):
+        corners = corners[None]
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise ValueError(f"boxes must be (N, 4) or (4,), got {corners.shape}")
+    check_boxes(torch.from_numpy(corners))
+    return corners

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.lines import Line2D
 
+from course_utils.detection.box_ops import check_format
 from course_utils.detection.errors import FATES, KINDS, Verdict, detection_kinds
+from course_utils.detection.metrics import precision_envelope
 from course_utils.viz.boxes import draw_boxes
 from course_utils.viz.pictures import show_images
 from course_utils.viz.style import GREEN, GROUND_TRUTH, INK, PREDICTION, require_axes
@@ -64,7 +66,7 @@ def plot_precision_recall(ax, precision, recall=None, *, label=None, **line):
             raise ValueError(f"recall and precision must be equally long, got {got}")
         if not ((points >= 0) & (points <= 1)).all() or (np.diff(points) < 0).any():
             raise ValueError(f"recall must rise from 0 to 1, got {points.tolist()[:5]}")
-        best = np.maximum.accumulate(values[::-1])[::-1]
+        best = precision_envelope(values)
         last = points[-1:]  # the envelope drops to 0 where recall ends
         x, y = (
             np.concatenate([[0], points, last]),
@@ -112,8 +114,8 @@ def show_detections(
         ``(figure, axes)``, the axes as a flat list.
 
     Raises:
-        ValueError: not one dictionary and verdict per image, or a verdict whose words
-            or lengths do not fit.
+        ValueError: not one dictionary and verdict per image, boxes of another format,
+            or a verdict whose words or lengths do not fit.
         TypeError: as :func:`course_utils.viz.show_images`.
     """
     if not len(images) == len(predictions) == len(targets):
@@ -121,6 +123,9 @@ def show_detections(
         raise ValueError(
             f"images, predictions, targets must be equally many, got {got}"
         )
+    for name, entries in (("predictions", predictions), ("targets", targets)):
+        for i, entry in enumerate(entries):
+            check_format(entry["boxes"], f"{name}[{i}]['boxes']")
     if verdicts is None:
         verdicts = [
             detection_kinds(p, t, iou_threshold=iou_threshold)

@@ -1,10 +1,8 @@
 """Boxes: by hand, against torchvision, properties, empty input, clear errors."""
 
-import itertools
-
 import pytest
 import torch
-from torchvision import ops
+from torchvision import ops, tv_tensors
 
 from course_utils.detection import box_ops as B
 
@@ -25,52 +23,6 @@ def random_scores(n, seed=0, levels=None):
     generator = torch.Generator().manual_seed(seed + 1000)
     scores = torch.rand(n, generator=generator)
     return (scores * levels).floor() / levels if levels else scores
-
-
-# --- conversions ---------------------------------------------------------------------
-
-
-def test_conversions_by_hand():
-    box = torch.tensor([[2.0, 3, 8, 7]])
-    for name, wanted in {
-        "xyxy_to_xywh": [2, 3, 6, 4],
-        "xyxy_to_cxcywh": [5, 5, 6, 4],
-        "xyxy_to_xyxy_inclusive": [2, 3, 7, 6],
-        "xyxy_inclusive_to_xyxy": [2, 3, 9, 8],
-        "xyxy_inclusive_to_xywh": [2, 3, 7, 5],
-        "xywh_to_xyxy": [2, 3, 10, 10],
-        "xywh_to_xyxy_inclusive": [2, 3, 9, 9],
-        "xywh_to_cxcywh": [6, 6.5, 8, 7],
-        "cxcywh_to_xyxy": [-2, -0.5, 6, 6.5],
-        "cxcywh_to_xywh": [-2, -0.5, 8, 7],
-    }.items():
-        assert getattr(B, name)(box).tolist() == [wanted], name
-    assert box.tolist() == [[2, 3, 8, 7]]  # not changed
-
-
-@pytest.mark.parametrize(
-    "one, two", list(itertools.permutations(["xyxy", "xywh", "cxcywh"], 2))
-)
-def test_conversions_are_torchvisions_and_invert(one, two):
-    there, back = getattr(B, f"{one}_to_{two}"), getattr(B, f"{two}_to_{one}")
-    boxes = random_boxes(50, dtype=torch.float64)
-    start = boxes if one == "xyxy" else ops.box_convert(boxes, "xyxy", one)
-    torch.testing.assert_close(there(start), ops.box_convert(start, one, two))
-    torch.testing.assert_close(back(there(start)), start)
-    assert there(EMPTY).shape == (0, 4)
-    assert there(torch.zeros(2, 3, 4)).shape == (2, 3, 4)
-    assert there(start.half()).dtype == torch.float16
-
-
-def test_integers_stay_where_halves_cannot_occur():
-    box = torch.tensor([[0, 0, 3, 3]])
-    assert B.xyxy_to_xywh(box).dtype == torch.int64
-    assert B.xyxy_to_xyxy_inclusive(box).dtype == torch.int64
-    assert B.xyxy_to_cxcywh(box).tolist() == [[1.5, 1.5, 3, 3]]
-    with pytest.raises(TypeError, match="torch.uint8"):
-        B.xyxy_to_xywh(box.to(torch.uint8))
-    with pytest.raises(ValueError, match=r"\(\.\.\., 4\), got \(2, 5\)"):
-        B.xyxy_to_xywh(torch.zeros(2, 5))
 
 
 # --- area, intersection, the IoU family ----------------------------------------------
@@ -177,6 +129,20 @@ def test_pairwise_shapes_and_dtypes(name):
     assert measure(TWO, TWO.double()).dtype == torch.float64
     strided = random_boxes(9).T.contiguous().T
     assert torch.equal(measure(strided, TWO), measure(strided.contiguous(), TWO))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_half_precision_neither_overflows_nor_vanishes(name, dtype):
+    """Areas of 360,000 and of 2.5e-9 are beyond a float16, these IoUs are not."""
+    for side in (600.0, 2**-14):
+        one = torch.tensor([[0, 0, side, side]], dtype=dtype)
+        half = torch.tensor([[0, 0, side, side / 2]], dtype=dtype)
+        wide = getattr(B, name)(one.double(), half.double())
+        value = getattr(B, name)(one, half)
+        assert value.dtype == dtype
+        torch.testing.assert_close(value.double(), wide, rtol=1e-2, atol=0)
+    assert B.box_area(one * 0 + torch.tensor([0, 0, 600, 600.0])).item() == 360_000
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -338,7 +304,7 @@ def test_suppression_refuses():
         B.soft_nms(TWO, scores, score_threshold=-1)
 
 
-# --- masks, clipping, small boxes ----------------------------------------------------
+# --- masks ---------------------------------------------------------------------------
 
 
 def test_masks_to_boxes():
@@ -351,12 +317,17 @@ def test_masks_to_boxes():
     assert boxes.tolist() == wanted and boxes.dtype == torch.float32
     assert torch.equal(B.masks_to_boxes(masks.byte() * 255), boxes)
     inclusive = ops.masks_to_boxes(masks[:3])
-    assert torch.equal(B.xyxy_inclusive_to_xyxy(inclusive), boxes[:3])
+    assert torch.equal(inclusive + torch.tensor([0, 0, 1, 1]), boxes[:3])
     assert B.masks_to_boxes(masks[:0]).shape == (0, 4)
     assert (
         B.masks_to_boxes(torch.zeros(2, 0, 0, dtype=torch.bool)).tolist()
         == [[0] * 4] * 2
     )
+    for dtype in (torch.int8, torch.int16, torch.int64):  # not 0 is inside, even -1
+        assert torch.equal(B.masks_to_boxes(-masks.to(dtype)), boxes)
+    assert torch.equal(B.masks_to_boxes(tv_tensors.Mask(masks)), boxes)
+    across = masks.permute(0, 2, 1).contiguous().permute(0, 2, 1)  # other strides
+    assert torch.equal(B.masks_to_boxes(across), boxes)
     with pytest.raises(TypeError, match="masks > 0.5"):
         B.masks_to_boxes(masks.float())
     with pytest.raises(ValueError, match=r"\(N, H, W\), got \(5, 7\)"):
@@ -381,20 +352,6 @@ def test_mask_iou():
         B.mask_iou(masks, masks[..., 1:])
 
 
-def test_clip_and_remove_small():
-    boxes = torch.tensor([[-5.0, -5, 5, 5], [10, 10, 40, 40], [50, 50, 60, 60]])
-    clipped = B.clip_boxes(boxes, (30, 20))
-    assert clipped.tolist() == [[0, 0, 5, 5], [10, 10, 20, 30], [20, 30, 20, 30]]
-    assert B.remove_small_boxes(clipped, 1).tolist() == [0, 1]
-    assert B.remove_small_boxes(clipped, 10).tolist() == [1]
-    assert B.clip_boxes(EMPTY, (3, 3)).shape == (0, 4)
-    assert B.remove_small_boxes(EMPTY, 1).shape == (0,)
-    with pytest.raises(ValueError, match="height, width"):
-        B.clip_boxes(boxes, (3, 3, 3))
-    with pytest.raises(ValueError, match="got -1"):
-        B.remove_small_boxes(boxes, -1)
-
-
 # --- bad boxes -----------------------------------------------------------------------
 
 
@@ -416,6 +373,8 @@ def test_clip_and_remove_small():
     ],
 )
 def test_bad_boxes_are_named(bad, error, says):
+    with pytest.raises(error, match=f"^mine .*{says}"):
+        B.check_boxes(bad, "mine")
     for name in [*PAIRWISE, "box_intersection"]:
         with pytest.raises(error, match=says) as raised:
             getattr(B, name)(TWO, bad)
@@ -425,11 +384,17 @@ def test_bad_boxes_are_named(bad, error, says):
         lambda b: B.nms(b, one, 0.5),
         lambda b: B.soft_nms(b, one),
         B.box_area,
-        lambda b: B.clip_boxes(b, (9, 9)),
-        lambda b: B.remove_small_boxes(b, 1),
+        B.check_boxes,
     ):
         with pytest.raises(error, match=says):
             call(bad)
+
+
+def test_good_boxes_pass_in_silence():
+    for boxes in (EMPTY, TWO, TWO.half(), TWO.int(), TWO * 0):
+        assert B.check_boxes(boxes) is None
+    for anything in (TWO, [1, 2], None):  # nothing here says a format
+        assert B.check_format(anything) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

