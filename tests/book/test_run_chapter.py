@@ -93,6 +93,34 @@ def test_warns_of_what_the_tests_will_refuse(chapters, capfd):
     assert "the tests will refuse it: cell 1: stores a warning" in err
 
 
+def test_tidy_stores_without_running(chapters, capfd):
+    """After an edit by hand: new cell ids, the outputs as they were."""
+    path = make(chapters, "print(1)", "2")
+    assert main(capfd, "01_small")[0] == 0
+    before = notebook.read(path)
+    path.write_text(path.read_text().replace("print(1)", "print(9)"))
+    assert main(capfd, "--tidy", "01_small")[:2] == (
+        0,
+        "chapters/01_small.ipynb: stored, not run\n",
+    )
+    after = notebook.read(path)
+    assert path.read_text() == notebook.text(notebook.tidy(after))
+    assert [c.get("outputs") for c in after.cells] == [
+        c.get("outputs") for c in before.cells
+    ]
+    same = [a.id == b.id for a, b in zip(after.cells, before.cells, strict=True)]
+    assert same == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tidy"], ["--tidy", "a", "b"], ["--tidy", "x"]]
+)
+def test_tidy_of_nothing(chapters, capfd, arguments):
+    make(chapters, "1")
+    status, out, err = main(capfd, *arguments)
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1
+
+
 def test_failing_cell(chapters, capfd):
     path = make(chapters, "x = 1", "1 / 0", "print(3)")
     before = path.read_bytes()
