@@ -42,10 +42,17 @@ def run(source: Path, destination: Path) -> float:
     stored = copy.deepcopy(book)
     client = NotebookClient(
         book,
-        timeout=900,
+        timeout=kernel.CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(source.parent)}},
     )
+    reached = {"cell": 0, "process": None}
+
+    def remember(cell, cell_index):
+        reached["cell"] += cell.cell_type == "code"
+        reached["process"] = client.km.provisioner.process
+
+    client.on_cell_execute = remember
     start = time.perf_counter()
     try:
         with kernel.applied():
@@ -66,7 +73,11 @@ def run(source: Path, destination: Path) -> float:
         ) from error
     except (CellTimeoutError, DeadKernelError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise notebook.BadNotebook(f"{source.name}: {first}") from error
+        if isinstance(error, DeadKernelError):
+            first = kernel.death(reached["process"]) or first
+        raise notebook.BadNotebook(
+            f"{source.name}: code cell {reached['cell']}: {first}"
+        ) from error
     seconds = time.perf_counter() - start
     notebook.tidy(book)
     keep_equal(stored, book)
