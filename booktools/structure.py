@@ -31,7 +31,6 @@ ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 class Limits:
     """The counts a chapter must keep to; the template is smaller."""
 
-    cells: tuple[int, int] = (25, 60)
     figures: int = 4
     exercises: int = 5
     megabytes: float = 1.5
@@ -329,9 +328,6 @@ def _ending(notebook, path, url, limits) -> list[str]:
 def _counts(notebook, path, url, limits) -> list[str]:
     found = []
     cells = code_cells(notebook)
-    least, most = limits.cells
-    if not least <= len(cells) <= most:
-        found.append(f"{len(cells)} code cells; {least} to {most} are expected")
     figures = sum(len(pictures(cell)) for cell in cells)
     if figures < limits.figures:
         found.append(f"{figures} figures; at least {limits.figures} are expected")

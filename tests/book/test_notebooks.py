@@ -65,10 +65,7 @@ def test_every_printed_digit_counts(path):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_anatomy(path):
-    large = path.name[:2] in LARGER
-    limits = structure.Limits(
-        megabytes=LARGER.get(path.name[:2], 1.5), cells=(25, 70 if large else 60)
-    )
+    limits = structure.Limits(megabytes=LARGER.get(path.name[:2], 1.5))
     report(structure.anatomy(chapter(path), path, address(), limits), path.name)
 
 
@@ -77,7 +74,8 @@ def test_stored_form(path):
     """Stored as `make run` stores it: no timings, no volatile metadata."""
     tidied = notebook.tidy(notebook.read(path))
     same = notebook.text(tidied) == path.read_text(encoding="utf-8")
-    assert same, f"store it again: make run CHAPTER={path.stem}"
+    how = "make run CHAPTER={0}, or python -m booktools.run_chapter --tidy {0}"
+    assert same, f"store it again: {how.format(path.stem)}"
 
 
 def test_book():
@@ -88,7 +86,7 @@ def test_book():
 
 def test_template():
     book = notebook.read(TEMPLATE)
-    small = structure.Limits(cells=(8, 60), figures=1, exercises=1)
+    small = structure.Limits(figures=1, exercises=1)
     problems = structure.comparable(book)
     problems += structure.anatomy(book, TEMPLATE, address(), small)
     report(problems, TEMPLATE.name)
