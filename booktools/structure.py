@@ -7,6 +7,7 @@ problems as one line each; an empty list is a pass.
 """
 
 import ast
+import functools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -449,18 +450,25 @@ def _links(notebook, path, url, limits) -> list[str]:
 
 
 def anchors(notebook) -> set[str]:
-    if isinstance(notebook, Path) and notebook.suffix == ".md":
-        text = without_blocks(notebook.read_text(encoding="utf-8"))
+    """The names of all headings of a notebook, or of a file."""
+    if isinstance(notebook, Path):
+        return _anchors_of(notebook, notebook.stat().st_mtime_ns)
+    return {anchor(title) for _, title in headings(notebook)}
+
+
+@functools.lru_cache(maxsize=100)
+def _anchors_of(file: Path, changed: int) -> set[str]:
+    """Read once for all chapters that link to the file, until it changes."""
+    if file.suffix == ".md":
+        text = without_blocks(file.read_text(encoding="utf-8"))
         titles = re.findall(r"(?m)^#{1,6}\s+(.+?)\s*$", text)
         return {anchor(title) for title in titles}
-    if isinstance(notebook, Path):
-        from booktools.notebook import BadNotebook, read
+    from booktools.notebook import BadNotebook, read
 
-        try:
-            notebook = read(notebook)
-        except BadNotebook:
-            return set()
-    return {anchor(title) for _, title in headings(notebook)}
+    try:
+        return anchors(read(file))
+    except BadNotebook:
+        return set()
 
 
 FORM = '#@title Solution { display-mode: "form" }'
