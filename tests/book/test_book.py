@@ -245,6 +245,7 @@ class TestMake:
         assert not (tmp_path / "venv").exists()
 
     def test_unknown_chapter(self):
-        done = self.make("run", "CHAPTER=99_none")
+        # With this environment: a checkout without one would install it first.
+        done = self.make("run", "CHAPTER=99_none", "READY=", f"PY={sys.executable}")
         assert done.returncode != 0
         assert "no chapter '99_none'; there are: 03_tensors" in done.stderr
