@@ -10,7 +10,7 @@ FLOOR_READY := $(FLOOR)/.ready
 PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test run lint clean repository figures test-slow test-perturbed test-floor test-colab test-real test-training data experiments
+.PHONY: help book test run lint clean repository figures costs test-slow test-sweeps test-perturbed test-floor test-colab test-real test-training data experiments
 
 help:
 	@echo "Tensors to Detectors"
@@ -27,7 +27,11 @@ book: $(READY)  ## render the book to _build/html/index.html
 
 test: $(READY)  ## unit tests, and every stored output compared with a fresh run
 	@$(PY) -m course_utils.weights || echo "Tests that need these weights are skipped."
-	$(PY) -m pytest -n logical
+	$(PY) -m pytest -n logical --costs
+
+costs: $(READY)  ## the same, and record what each file cost
+	@$(PY) -m course_utils.weights || true
+	$(PY) -m pytest -n logical --update-costs
 
 run: $(READY)  ## re-execute a chapter in place: make run CHAPTER=03_tensors
 	@$(PY) -m booktools.run_chapter "$(CHAPTER)"
@@ -49,7 +53,10 @@ data: $(READY)  ## draw the bundled street scenes again (data/README.md)
 experiments: $(READY)  ## run chapter 27's experiments again (an hour and a half)
 	$(PY) -m experiments.starts _build/experiments
 
-test-slow: test-perturbed test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
+test-slow: test-sweeps test-perturbed test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
+
+test-sweeps: $(READY)  ## the tests marked slow: full sweeps over seeds and cases
+	$(PY) -m pytest -n logical -m slow tests
 
 test-perturbed: $(READY)  ## all chapters with one thread and no vector instructions
 	$(PERTURBED) $(PY) -m pytest -n logical chapters
@@ -63,7 +70,7 @@ $(FLOOR_READY): requirements-floor.txt pyproject.toml
 	@touch $@
 
 test-colab: $(READY)  ## every chapter whole, in a stand-in for Google Colab
-	COURSE_COLAB=all $(PY) -m pytest -n logical tests/test_colab_standin.py
+	COURSE_COLAB=all $(PY) -m pytest -n logical tests/book/test_colab_standin.py
 
 test-training: $(READY)  ## fine-tune on the bundled scenes, 3 seeds, and assert floors
 	$(PY) -m experiments.floors bundled

@@ -8,4 +8,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-pytest_plugins = ["booktools.nbval_plugin"]
+pytest_plugins = ["booktools.nbval_plugin", "booktools.costs"]

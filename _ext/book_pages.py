@@ -7,7 +7,8 @@
 - Every page would load the index of the whole book for a search box that leads to the
   search page anyway, and the files of two extensions that the book does not use. Their
   tags are taken out of every page but the search page.
-- The large style sheets keep the rules that some page can use (:mod:`lean_css`).
+- Each name, comma and bracket of the code stands in a tag that gives it the color that
+  the text around it has. These tags, a third of a page, are taken out.
 """
 
 import importlib.util
@@ -15,7 +16,6 @@ import re
 import shutil
 from pathlib import Path
 
-import lean_css
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 MATHJAX = "mathjax/tex-chtml.js"
 NEEDED = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 HEAVY = "scripts/fontawesome.js"
-STYLES = "styles/pydata-sphinx-theme.css"
-NOTEBOOK_STYLES = "mystnb.*.css"
 # Tags of live code cells, which the book does not offer.
 THEBE = re.compile(
     r"\s*<(?:script|link)[^>]*sphinx-thebe[^>]*>(?:</script>)?"
@@ -37,6 +35,9 @@ UNUSED = re.compile(
     r"|design-tabs|sphinx-design)[^>]*>(?:</script>)?|" + THEBE.pattern,
     re.S,
 )
+
+# Pygments' names, punctuation and white space; the tests see that they look plain.
+PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')
 
 
 def use_own_mathjax(app, config) -> None:
@@ -68,15 +69,9 @@ def finish(app, error) -> None:
     for page in Path(app.outdir).rglob("*.html"):
         html = page.read_text(encoding="utf-8")
         lighter = (THEBE if page.name == "search.html" else UNUSED).sub("", html)
+        lighter = PLAIN.sub(r"\1", lighter)
         if lighter != html:
             page.write_text(lighter, encoding="utf-8")
-    used = [p for kind in ("*.html", "*.js") for p in Path(app.outdir).rglob(kind)]
-    known = lean_css.words(
-        p.read_text(encoding="utf-8") for p in used if "mathjax" not in p.parts
-    )
-    for styles in (static / STYLES, *static.glob(NOTEBOOK_STYLES)):
-        css = styles.read_text(encoding="utf-8")
-        styles.write_text(lean_css.purged(css, known), encoding="utf-8")
 
 
 def setup(app):

@@ -16,19 +16,13 @@ from booktools.notebook import ROOT
 from booktools.text_compare import Tolerance, same_text
 
 __all__ = [
-    "ALLOWED_WARNINGS",
     "Difference",
     "Outputs",
     "compare",
-    "complaints",
     "figures_enforced",
     "outputs_of",
     "tolerance_of",
 ]
-
-# Warnings of third parties that no chapter can avoid: (pattern, reason). A pattern
-# covers the whole warning, "file:line: Category: message" and the line below it.
-ALLOWED_WARNINGS: list[tuple[str, str]] = []
 
 PICTURES = ("image/png", "image/jpeg")
 NOT_COMPARED = ("application/vnd.jupyter.widget-view+json",)  # ids drawn at random
@@ -68,8 +62,7 @@ def outputs_of(outputs: list) -> Outputs:
                 elif mime not in NOT_COMPARED:
                     found.texts[mime].append(str(value))
     for name, text in streams.items():
-        text = complaints(text) if name == "stderr" else text
-        if text:
+        if text.strip() or (text and name != "stderr"):
             found.texts[name].append(text)
     return found
 
@@ -79,13 +72,6 @@ def _bytes(value: str) -> bytes:
         return base64.b64decode(value)
     except (binascii.Error, ValueError):
         return b""
-
-
-def complaints(stderr: str, allowed: list[tuple[str, str]] | None = None) -> str:
-    """What is left of a cell's stderr without the warnings on the short list."""
-    for pattern, _ in ALLOWED_WARNINGS if allowed is None else allowed:
-        stderr = re.sub(rf"(?m)^\S+:\d+: {pattern}\n(?:  .*\n?)?", "", stderr)
-    return stderr if stderr.strip() else ""
 
 
 def tolerance_of(metadata) -> Tolerance | None:

@@ -1,14 +1,32 @@
 """The environment in which chapters run, the same for `make run` and for the tests."""
 
 import contextlib
+import importlib.metadata
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 from booktools.notebook import ROOT
 
-IPYTHON = ROOT / "_build" / "ipython"
+BUILD = ROOT / "_build"
+IPYTHON = BUILD / "ipython"
+# One folder for each version: the list of fonts is the version's own.
+MATPLOTLIB = BUILD / f"matplotlib-{importlib.metadata.version('matplotlib')}"
 
-__all__ = ["applied", "environment", "threads_per_worker"]
+# Seconds that one cell may take, under pytest, in `make run` and in the stand-in for
+# Colab. Ten times the 120 reference seconds of the dearest chapter, times three for a
+# machine as slow as that. A dead kernel is noticed at once, not after this time.
+CELL_TIMEOUT = 3600
+
+__all__ = [
+    "CELL_TIMEOUT",
+    "applied",
+    "death",
+    "environment",
+    "prepare",
+    "threads_per_worker",
+]
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
@@ -18,7 +36,10 @@ def environment(threads: int | None = None) -> dict[str, str]:
         threads: compute threads of the kernel; None leaves the choice to torch. A
             number that the user has set is never changed.
     """
+    before = os.environ.get("PYTHONPATH", "")
     variables = {
+        # This checkout's course_utils, also where another checkout's is installed.
+        "PYTHONPATH": os.pathsep.join([str(ROOT), before] if before else [str(ROOT)]),
         # Show every Python warning once per place, so that the tests can refuse it.
         "PYTHONWARNINGS": "default",
         "TQDM_DISABLE": "1",
@@ -28,6 +49,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
         # figures nor on the start-up files in the reader's own IPython folder.
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MATPLOTLIBRC": os.devnull,
+        "MPLCONFIGDIR": str(MATPLOTLIB),
         "IPYTHONDIR": str(IPYTHON),
     }
     if threads is not None:
@@ -36,10 +58,26 @@ def environment(threads: int | None = None) -> dict[str, str]:
     return variables
 
 
+def prepare() -> None:
+    """Make what kernels share: folders, and matplotlib's list of fonts, once.
+
+    Without the list each kernel that starts before it is there would make it anew.
+    """
+    IPYTHON.mkdir(parents=True, exist_ok=True)
+    MATPLOTLIB.mkdir(parents=True, exist_ok=True)
+    if not any(MATPLOTLIB.glob("fontlist-*.json")):
+        subprocess.run(
+            [sys.executable, "-c", "import matplotlib.font_manager"],
+            env={**os.environ, "MPLCONFIGDIR": str(MATPLOTLIB)},
+            stderr=subprocess.DEVNULL,  # "building the font cache"
+            check=True,
+        )
+
+
 @contextlib.contextmanager
 def applied(threads: int | None = None) -> Iterator[None]:
     """Set the variables while a kernel starts, which inherits them; then undo it."""
-    IPYTHON.mkdir(parents=True, exist_ok=True)
+    prepare()
     before = dict(os.environ)
     # With this one set, ipykernel would not pass on what C code prints.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
@@ -49,6 +87,15 @@ def applied(threads: int | None = None) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def death(process: subprocess.Popen | None) -> str:
+    """How a kernel's process ended, in words; empty while it runs."""
+    code = None if process is None else process.poll()
+    if code is None:
+        return ""
+    killed = f", killed by signal {-code}" if code < 0 else ""
+    return f"the kernel died (exit code {code}{killed})"
 
 
 def threads_per_worker(workers: int) -> int:

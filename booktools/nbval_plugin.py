@@ -18,6 +18,8 @@ This plugin keeps the first half and replaces the second:
 
 import os
 import textwrap
+import time
+from queue import Empty
 
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
@@ -25,6 +27,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 from booktools import cell_compare, figure_compare, kernel, notebook, structure
 
 OUTPUT_TIMEOUT = 60  # seconds; nbval gives up after 5, too few on a loaded machine
+POLL = 2  # seconds between two looks at whether the kernel is alive
 COUNTS = ("cells", "figures", "ignored", "loosened")
 
 REFUSED = {
@@ -54,14 +57,25 @@ def pytest_configure(config):
             "refused: the stored outputs are those of the mini profile; unset "
             "COURSE_PROFILE (make run in full writes to _build/full)"
         )
+    config.option.nbval_cell_timeout = kernel.CELL_TIMEOUT
+    if workers := len(getattr(config.option, "tx", None) or []):  # pytest -n
+        kernel.prepare()  # once, not in each worker
+        # More threads than cores only wait for each other, here as in the kernels.
+        threads = str(kernel.threads_per_worker(workers))
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
     config.pluginmanager.register(Totals(), "book-totals")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Under ``-n`` keep the cells of a notebook on one worker, in their order."""
+    """Under ``-n`` keep the cells of a notebook on one worker, in their order.
+
+    The files start in the order in which they were collected (:mod:`booktools.costs`),
+    not in xdist's own, which puts those with the most tests first.
+    """
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
 
 
@@ -90,6 +104,7 @@ class Notebook(IPyNbFile):
     """A chapter: collected only if it can be compared, run in one kernel."""
 
     cells_collected = cells_missing = 0
+    death = ""  # how and where the kernel died, if it did
 
     def collect(self):
         try:
@@ -118,11 +133,26 @@ class Notebook(IPyNbFile):
             super().setup()
         # nbval runs cells without history, where "x = 1;" would print: run as Jupyter.
         self.kernel.execute_cell_input = self._execute
+        self.kernel.get_message = self._get_message
 
     def _execute(self, source, allow_stdin=None):
         return self.kernel.kc.execute(
             source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False
         )
+
+    def _get_message(self, stream, timeout=None):
+        """As nbval's, which would wait for a dead kernel until the time is over."""
+        client = self.kernel.kc
+        get = client.get_iopub_msg if stream == "iopub" else client.get_shell_msg
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return get(timeout=max(0.0, min(POLL, end - time.monotonic())))
+            except Empty:
+                if death := kernel.death(self.kernel.km.provisioner.process):
+                    raise KernelDied(death) from None
+                if time.monotonic() >= end:
+                    raise
 
 
 class Cell(IPyNbCell):
@@ -141,7 +171,13 @@ class Cell(IPyNbCell):
                 f"{self.parent.cells_collected} cells are not selected; a cell runs "
                 "only after all before it, so select whole notebooks"
             )
-        super().runtest()
+        if self.parent.death:
+            raise Refused(f"{self.parent.path.name}: {self.parent.death}")
+        try:
+            super().runtest()
+        except KernelDied as error:
+            self.parent.death = f"{error} in cell {self.cell_num}"
+            raise Refused(f"{self.parent.path.name}: {self.parent.death}") from None
 
     def compare_outputs(self, test, ref, skip_compare=None) -> bool:
         figures = len(cell_compare.outputs_of(ref).pictures)
@@ -202,7 +238,11 @@ class Cell(IPyNbCell):
 
 
 class Refused(Exception):
-    """A selection that would run cells out of their context."""
+    """A cell that cannot run in its context; the message says all there is to say."""
+
+
+class KernelDied(Exception):
+    """The kernel's process has ended; the message says how."""
 
 
 def _quote(text: str, other: str, most: int = 30) -> str:

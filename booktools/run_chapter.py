@@ -1,4 +1,9 @@
-"""Execute a chapter in place, store clean outputs: ``make run CHAPTER=03_tensors``."""
+"""Execute a chapter in place, store clean outputs: ``make run CHAPTER=03_tensors``.
+
+After an edit by hand, ``python -m booktools.run_chapter --tidy 03_tensors`` writes the
+file in its stored form without running it: cell ids follow the cells' text, and outputs
+stay. Whether they still hold is for the tests to say.
+"""
 
 import copy
 import subprocess
@@ -11,7 +16,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from booktools import cell_compare, kernel, notebook, structure
 
-USAGE = "usage: python -m booktools.run_chapter CHAPTER, for example 03_tensors"
+USAGE = (
+    "usage: python -m booktools.run_chapter [--tidy] CHAPTER, for example 03_tensors"
+)
 
 
 def target(profile: str, source: Path) -> Path:
@@ -35,10 +42,17 @@ def run(source: Path, destination: Path) -> float:
     stored = copy.deepcopy(book)
     client = NotebookClient(
         book,
-        timeout=900,
+        timeout=kernel.CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(source.parent)}},
     )
+    reached = {"cell": 0, "process": None}
+
+    def remember(cell, cell_index):
+        reached["cell"] += cell.cell_type == "code"
+        reached["process"] = client.km.provisioner.process
+
+    client.on_cell_execute = remember
     start = time.perf_counter()
     try:
         with kernel.applied():
@@ -59,7 +73,11 @@ def run(source: Path, destination: Path) -> float:
         ) from error
     except (CellTimeoutError, DeadKernelError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise notebook.BadNotebook(f"{source.name}: {first}") from error
+        if isinstance(error, DeadKernelError):
+            first = kernel.death(reached["process"]) or first
+        raise notebook.BadNotebook(
+            f"{source.name}: code cell {reached['cell']}: {first}"
+        ) from error
     seconds = time.perf_counter() - start
     notebook.tidy(book)
     keep_equal(stored, book)
@@ -92,6 +110,8 @@ def keep_equal(stored, book) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    only_tidy = arguments[:1] == ["--tidy"]
+    arguments = arguments[only_tidy:]
     if len(arguments) != 1 or not arguments[0]:
         print(USAGE, file=sys.stderr)
         return 2
@@ -102,6 +122,10 @@ def main(arguments: list[str]) -> int:
         print(f"no chapter {arguments[0]!r}; there are: {known}", file=sys.stderr)
         return 2
     try:
+        if only_tidy:
+            notebook.write(notebook.tidy(notebook.read(source)), source)
+            print(f"{source.relative_to(notebook.ROOT)}: stored, not run")
+            return 0
         from course_utils.runtime import profile
 
         destination = target(profile(), source)

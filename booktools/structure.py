@@ -7,6 +7,7 @@ problems as one line each; an empty list is a pass.
 """
 
 import ast
+import functools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -31,7 +32,6 @@ ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 class Limits:
     """The counts a chapter must keep to; the template is smaller."""
 
-    cells: tuple[int, int] = (25, 60)
     figures: int = 4
     exercises: int = 5
     megabytes: float = 1.5
@@ -329,9 +329,6 @@ def _ending(notebook, path, url, limits) -> list[str]:
 def _counts(notebook, path, url, limits) -> list[str]:
     found = []
     cells = code_cells(notebook)
-    least, most = limits.cells
-    if not least <= len(cells) <= most:
-        found.append(f"{len(cells)} code cells; {least} to {most} are expected")
     figures = sum(len(pictures(cell)) for cell in cells)
     if figures < limits.figures:
         found.append(f"{figures} figures; at least {limits.figures} are expected")
@@ -453,18 +450,25 @@ def _links(notebook, path, url, limits) -> list[str]:
 
 
 def anchors(notebook) -> set[str]:
-    if isinstance(notebook, Path) and notebook.suffix == ".md":
-        text = without_blocks(notebook.read_text(encoding="utf-8"))
+    """The names of all headings of a notebook, or of a file."""
+    if isinstance(notebook, Path):
+        return _anchors_of(notebook, notebook.stat().st_mtime_ns)
+    return {anchor(title) for _, title in headings(notebook)}
+
+
+@functools.lru_cache(maxsize=100)
+def _anchors_of(file: Path, changed: int) -> set[str]:
+    """Read once for all chapters that link to the file, until it changes."""
+    if file.suffix == ".md":
+        text = without_blocks(file.read_text(encoding="utf-8"))
         titles = re.findall(r"(?m)^#{1,6}\s+(.+?)\s*$", text)
         return {anchor(title) for title in titles}
-    if isinstance(notebook, Path):
-        from booktools.notebook import BadNotebook, read
+    from booktools.notebook import BadNotebook, read
 
-        try:
-            notebook = read(notebook)
-        except BadNotebook:
-            return set()
-    return {anchor(title) for _, title in headings(notebook)}
+    try:
+        return anchors(read(file))
+    except BadNotebook:
+        return set()
 
 
 FORM = '#@title Solution { display-mode: "form" }'

@@ -1,9 +1,10 @@
 """Google Colab, simulated: a fresh kernel with a stand-in ``google.colab`` module.
 
 The kernel starts in an empty folder, does not find ``course_utils``, and gets the
-course by cloning a local repository, as it would clone the public one. The first two
-cells of every chapter run, and one chapter whole; with ``COURSE_COLAB=all`` (part of
-``make test-slow``) every chapter runs whole.
+course by cloning a local repository, as it would clone the public one. One kernel runs
+the set-up cell, which is the same in every chapter, and then the imports cell of every
+chapter, each in names of its own; a second one runs the lightest chapter whole. With
+``COURSE_COLAB=all`` (part of ``make test-slow``) every chapter runs whole.
 """
 
 import os
@@ -16,13 +17,14 @@ import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
-from booktools import notebook
+from booktools import kernel, notebook
+from booktools.repository import address
 from booktools.setup_cell import setup_cell
 
 CHAPTERS = sorted(p.stem for p in notebook.CHAPTERS.glob("*.ipynb"))
-WHOLE = CHAPTERS if os.environ.get("COURSE_COLAB") == "all" else CHAPTERS[-1:]
+LIGHTEST = "03_tensors"
+WHOLE = CHAPTERS if os.environ.get("COURSE_COLAB") == "all" else [LIGHTEST]
 
 # On Colab the course is not installed: take the editable install out of the process.
 SITE = """
@@ -56,81 +58,111 @@ def remote(tmp_path_factory):
     return folder.as_uri()
 
 
-@pytest.fixture
-def colab(tmp_path, monkeypatch):
-    """An empty home, and an environment that looks like Colab's to a new kernel."""
-    stub = tmp_path / "stub"
+def execute(sources, folder):
+    """Run code cells in a kernel that starts as on Colab; the notebook with outputs.
+
+    An empty home, an empty working folder, a stand-in for ``google.colab``. A cell that
+    fails does not stop the next.
+    """
+    stub, work, home = folder / "stub", folder / "content", folder / "home"
     (stub / "google" / "colab").mkdir(parents=True)
     (stub / "google" / "__init__.py").write_text(
         "from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n"
     )
     (stub / "google" / "colab" / "__init__.py").write_text("")
     (stub / "sitecustomize.py").write_text(SITE.format(root=str(notebook.ROOT)))
-    work = tmp_path / "content"
     work.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(stub))
-    # Colab fetches the ImageNet weights from torchvision; here they are in the cache.
-    monkeypatch.setenv("TORCH_HOME", str(Path(torch.hub.get_dir()).parent))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    return work
-
-
-def execute(cells, work):
+    home.mkdir()
+    kernel.prepare()
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     book = nbformat.v4.new_notebook(cells=cells)
     client = NotebookClient(
         book,
-        timeout=600,
+        timeout=kernel.CELL_TIMEOUT,
         kernel_name="python3",
+        allow_errors=True,
         resources={"metadata": {"path": str(work)}},
     )
-    client.execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(stub))
+        # Colab has these two: the ImageNet weights, and matplotlib's list of fonts.
+        patch.setenv("TORCH_HOME", str(Path(torch.hub.get_dir()).parent))
+        patch.setenv("MPLCONFIGDIR", str(kernel.MATPLOTLIB))
+        patch.setenv("HOME", str(home))
+        client.execute()
     return book
 
 
-def code(source):
-    return nbformat.v4.new_code_cell(source)
+def errors(cell) -> list[str]:
+    """What a cell raised, or wrote to stderr."""
+    raised = [f"{o.ename}: {o.evalue}" for o in cell.outputs if "ename" in o]
+    return raised + [o.text for o in cell.outputs if o.get("name") == "stderr"]
 
 
-def chapter_cells(name, url):
-    """A chapter's code cells with the address set, and two probes around the set-up."""
-    cells = [c for c in notebook.read(notebook.CHAPTERS / f"{name}.ipynb").cells]
-    cells = [c for c in cells if c.cell_type == "code"]
-    assert cells[0].source == setup_cell(""), "the first code cell is the set-up cell"
-    absent = code(
-        "import importlib.util as u\nassert u.find_spec('course_utils') is None"
-    )
-    cloned = code(
-        "import course_utils, os, pathlib\n"
-        "home = pathlib.Path('~/tensors-to-detectors').expanduser()\n"
-        "assert pathlib.Path(course_utils.__file__).is_relative_to(home)\n"
-        "assert pathlib.Path.cwd() == home / 'chapters'"
-    )
-    return [absent, code(setup_cell(url)), cloned, *cells[1:]]
+ABSENT = "import importlib.util as u\nassert u.find_spec('course_utils') is None"
+CLONED = """
+import course_utils, os, pathlib
+home = pathlib.Path('~/tensors-to-detectors').expanduser()
+assert pathlib.Path(course_utils.__file__).is_relative_to(home)
+assert pathlib.Path.cwd() == home / 'chapters'
+""".strip()
+WHERE = "import os\nprint(os.getcwd())"
 
 
-@pytest.mark.parametrize("name", [c for c in CHAPTERS if c not in WHOLE])
-def test_first_two_cells(name, remote, colab):
-    execute(chapter_cells(name, remote)[:4], colab)
+def sources_of(name):
+    """A chapter's code cells after the set-up cell."""
+    book = notebook.read(notebook.CHAPTERS / f"{name}.ipynb")
+    setup, *others = [c.source for c in book.cells if c.cell_type == "code"]
+    assert setup == setup_cell(address()), "the first code cell is the set-up cell"
+    return others
+
+
+@pytest.fixture(scope="module")
+def opened(remote, tmp_path_factory):
+    """The cells of one session, by what they are."""
+    url = setup_cell(remote)
+    sources = {"no address": setup_cell(""), "absent": ABSENT, "set-up": url}
+    sources |= {"cloned": CLONED, "before": WHERE, "again": url, "after": WHERE}
+    for name in CHAPTERS:
+        imports = sources_of(name)[0]
+        sources[name] = f"exec({imports!r}, {{'__name__': '__main__'}})"
+    book = execute(sources.values(), tmp_path_factory.mktemp("colab"))
+    return dict(zip(sources, book.cells, strict=True))
+
+
+def test_without_an_address_the_cell_says_what_to_do(opened):
+    [error] = errors(opened["no address"])
+    assert error.startswith("RuntimeError") and "make repository URL=" in error
+
+
+@pytest.mark.parametrize("step", ["absent", "set-up", "cloned"])
+def test_the_set_up_cell_fetches_the_course(opened, step):
+    assert errors(opened[step]) == []
+
+
+def test_setup_cell_twice(opened):
+    """Running the cell again, as readers do, changes nothing."""
+    assert errors(opened["again"]) == []
+    assert opened["before"].outputs == opened["after"].outputs
+    assert opened["before"].outputs[0].text.strip()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_imports(name, opened):
+    assert errors(opened[name]) == []
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_whole_chapter(name, remote, colab):
-    book = execute(chapter_cells(name, remote), colab)
-    assert all(c.execution_count for c in book.cells)
-
-
-def test_setup_cell_twice(remote, colab):
-    """Running the cell again, as readers do, changes nothing."""
-    cell = setup_cell(remote)
-    where = "import os\nprint(os.getcwd())"
-    book = execute([code(cell), code(where), code(cell), code(where)], colab)
-    assert book.cells[1].outputs == book.cells[3].outputs
-
-
-def test_without_an_address_the_cell_says_what_to_do(colab):
-    with pytest.raises(CellExecutionError, match="make repository URL="):
-        execute([code(setup_cell(""))], colab)
+def test_whole_chapter(name, remote, tmp_path):
+    sources = [ABSENT, setup_cell(remote), CLONED, *sources_of(name)]
+    cells = execute(sources, tmp_path).cells
+    assert all(c.execution_count for c in cells)
+    book = notebook.read(notebook.CHAPTERS / f"{name}.ipynb")
+    stored = [c for c in book.cells if c.cell_type == "code"][1:]
+    for cell, old in zip(cells[3:], stored, strict=True):
+        raises = "raises-exception" in old.metadata.get("tags", [])
+        assert bool(errors(cell)) == raises, (cell.source, errors(cell))
+    assert [errors(cell) for cell in cells[:3]] == [[], [], []]
 
 
 def test_elsewhere_the_cell_is_silent(tmp_path):

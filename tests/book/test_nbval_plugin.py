@@ -370,6 +370,34 @@ def test_single_cell_is_refused(two):
     assert "1 of 2 cells are not selected" in run.text
 
 
+DEATHS = {
+    "os._exit(3)": "the kernel died (exit code 3)",
+    "os.kill(os.getpid(), 9)": "the kernel died (exit code -9, killed by signal 9)",
+}
+
+
+@pytest.fixture(scope="module")
+def deaths(tmp_path_factory):
+    """A run over notebooks whose kernels die; it ends long before a cell's time."""
+    folder = project(tmp_path_factory.mktemp("deaths"))
+    for name, source in zip("ab", DEATHS, strict=True):
+        sources = ["import os", source, "print(2)", "print(3)"]
+        book = build([code(source) for source in sources], run=True)
+        notebook.write(book, folder / "chapters" / f"{name}.ipynb")
+    return Run(folder, "chapters")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), list(zip("ab", DEATHS.values(), strict=True))
+)
+def test_a_dead_kernel_is_said_at_once(deaths, name, says):
+    assert deaths.outcomes[name, "Cell 1"] == "green"
+    for cell in ("Cell 2", "Cell 3", "Cell 4"):
+        message = deaths.messages[name, cell]
+        assert message == f"{name}.ipynb: {says} in cell 2"
+    assert deaths.code == 1 and deaths.summary.startswith("book: 2 cells compared")
+
+
 # --- the kernel's environment --------------------------------------------------------
 
 SHOW = "import os\nprint(*[os.environ.get(n) for n in {names}])"
@@ -401,25 +429,6 @@ def test_threads_are_shared_between_workers(tmp_path):
     notebook.write(book, folder / "chapters" / "threads.ipynb")
     run = Run(folder, "-n", "2", "chapters")
     assert run.code == 0, run.text
-
-
-# --- single functions ----------------------------------------------------------------
-
-
-def test_allowed_warnings():
-    stderr = (
-        "/lib/a.py:3: UserWarning: known thing 12\n  warn(...)\n"
-        "/lib/b.py:4: UserWarning: unknown\n  warn(...)\n"
-    )
-    left = cell_compare.complaints(stderr, [(r"UserWarning: known thing \d+", "why")])
-    assert left == "/lib/b.py:4: UserWarning: unknown\n  warn(...)\n"
-    known = stderr.splitlines(keepends=True)[:2]
-    allowed = [("UserWarning: known.*", "why")]
-    assert cell_compare.complaints("".join(known), allowed) == ""
-
-
-def test_every_allowed_warning_has_a_reason():
-    assert all(reason.strip() for _, reason in cell_compare.ALLOWED_WARNINGS)
 
 
 def test_plain_nbval_command_line(two):

@@ -1,13 +1,14 @@
 """``make run``: clean outputs in place; bad input: one clear line, no file changed."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from books import build, clean_environment, code, markdown
 
-from booktools import notebook, run_chapter
+from booktools import kernel, notebook, run_chapter
 
 
 @pytest.fixture
@@ -93,6 +94,34 @@ def test_warns_of_what_the_tests_will_refuse(chapters, capfd):
     assert "the tests will refuse it: cell 1: stores a warning" in err
 
 
+def test_tidy_stores_without_running(chapters, capfd):
+    """After an edit by hand: new cell ids, the outputs as they were."""
+    path = make(chapters, "print(1)", "2")
+    assert main(capfd, "01_small")[0] == 0
+    before = notebook.read(path)
+    path.write_text(path.read_text().replace("print(1)", "print(9)"))
+    assert main(capfd, "--tidy", "01_small")[:2] == (
+        0,
+        "chapters/01_small.ipynb: stored, not run\n",
+    )
+    after = notebook.read(path)
+    assert path.read_text() == notebook.text(notebook.tidy(after))
+    assert [c.get("outputs") for c in after.cells] == [
+        c.get("outputs") for c in before.cells
+    ]
+    same = [a.id == b.id for a, b in zip(after.cells, before.cells, strict=True)]
+    assert same == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tidy"], ["--tidy", "a", "b"], ["--tidy", "x"]]
+)
+def test_tidy_of_nothing(chapters, capfd, arguments):
+    make(chapters, "1")
+    status, out, err = main(capfd, *arguments)
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1
+
+
 def test_failing_cell(chapters, capfd):
     path = make(chapters, "x = 1", "1 / 0", "print(3)")
     before = path.read_bytes()
@@ -103,6 +132,49 @@ def test_failing_cell(chapters, capfd):
     )
     assert err == expected
     assert path.read_bytes() == before
+
+
+def test_a_dead_kernel_is_one_clear_line(chapters, capfd):
+    path = make(chapters, "x = 1", "import os\nos._exit(3)", "print(3)")
+    before = path.read_bytes()
+    status, out, err = main(capfd, "01_small")
+    assert (status, out) == (1, "")
+    assert err == "01_small.ipynb: code cell 2: the kernel died (exit code 3)\n"
+    assert path.read_bytes() == before
+
+
+def test_the_kernel_imports_from_this_checkout(
+    chapters, capfd, monkeypatch, tmp_path_factory
+):
+    """Also where another checkout's package is found first."""
+    other = tmp_path_factory.mktemp("other") / "course_utils"
+    other.mkdir()
+    (other / "__init__.py").write_text("print('the other one')\n")
+    monkeypatch.setenv("PYTHONPATH", str(other.parent))
+    here = notebook.__file__.rsplit("/", 2)[0]
+    source = "import course_utils, sys\n"
+    source += f"print(course_utils.__file__.startswith({here!r}))\n"
+    source += f"print({str(other.parent)!r} in sys.path)"
+    path = make(chapters, source)
+    assert main(capfd, "01_small")[0] == 0
+    assert notebook.read(path).cells[1].outputs[0].text == "True\nTrue\n"
+
+
+def test_fonts_are_listed_once(monkeypatch, tmp_path):
+    calls = []
+
+    def listing(command, env, **options):
+        calls.append(command)
+        (tmp_path / "fonts" / "fontlist-v1.json").write_text("{}")
+        assert env["MPLCONFIGDIR"] == str(tmp_path / "fonts")
+
+    monkeypatch.setattr(kernel, "MATPLOTLIB", tmp_path / "fonts")
+    monkeypatch.setattr(subprocess, "run", listing)
+    with kernel.applied():
+        assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "fonts")
+    with kernel.applied():
+        pass
+    assert len(calls) == 1
 
 
 def test_full_profile_goes_elsewhere(chapters, capfd, monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from nbformat.v4 import new_output
 from booktools import notebook, structure
 
 TEMPLATE = notebook.ROOT / "template" / "NN_template.ipynb"
-SMALL = structure.Limits(cells=(8, 60), figures=1, exercises=1)
+SMALL = structure.Limits(figures=1, exercises=1)
 
 
 @pytest.fixture
@@ -259,8 +259,7 @@ def test_address(book):
 
 
 def test_limits(book):
-    found = problems(book, limits=structure.Limits(cells=(25, 60), megabytes=0.01))
-    assert any("9 code cells; 25 to 60" in problem for problem in found)
+    found = problems(book, limits=structure.Limits(megabytes=0.01))
     assert any("at least 4 are expected" in problem for problem in found)
     assert any("MB; 0.01 is the limit" in problem for problem in found)
     assert any("1 exercises; at least 5" in problem for problem in found)

@@ -205,7 +205,7 @@ def test_E_228(tmp_path):
         path = tmp_path / f"{name}.py"
         path.write_text(SCRIPT.format(guard))
         done[name] = subprocess.run(
-            [sys.executable, str(path)], capture_output=True, text=True, timeout=60
+            [sys.executable, str(path)], capture_output=True, text=True, timeout=600
         )
     assert done["guarded"].stdout.strip() == "hello", done["guarded"].stderr
     assert "__main__" in done["bare"].stderr and done["bare"].stdout.strip() == ""

@@ -38,9 +38,9 @@ PROFILE = settings(
     database=None,
     deadline=None,
     phases=[Phase.generate],  # shrinking a failure may take minutes
-    max_examples=60,
     suppress_health_check=list(HealthCheck),
 )
+EXAMPLES = [15, pytest.param(60, marks=pytest.mark.slow)]
 
 
 @contextmanager
@@ -117,27 +117,21 @@ def round_trip(format, document):
         assert again == first
 
 
-@PROFILE
-@given(voc_documents())
-def test_voc_is_unchanged(document):
-    round_trip("voc", document)
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("format", DOCUMENTS)
+def test_a_round_trip_changes_nothing(format, examples):
+    @settings(PROFILE, max_examples=examples)
+    @given(DOCUMENTS[format]())
+    def there_and_back(document):
+        round_trip(format, document)
+
+    there_and_back()
 
 
-@PROFILE
-@given(coco_documents())
-def test_coco_is_unchanged(document):
-    round_trip("coco", document)
-
-
-@PROFILE
-@given(yolo_documents())
-def test_yolo_is_unchanged(document):
-    round_trip("yolo", document)
-
-
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("a, b", PAIRS)
-def test_what_both_formats_can_hold_survives(a, b):
-    @PROFILE
+def test_what_both_formats_can_hold_survives(a, b, examples):
+    @settings(PROFILE, max_examples=examples)
     @given(DOCUMENTS[a]())
     def there_and_back(document):
         if is_empty(a, document):

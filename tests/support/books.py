@@ -55,6 +55,10 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(notebook.ROOT), **extra}
 
 
+# Half of a small run's time would go into importing hypothesis.
+LIGHT = ("-p", "no:hypothesispytest")
+
+
 class Run:
     """What a pytest run in a project said: exit code, text, outcome of each test."""
 
@@ -62,13 +66,13 @@ class Run:
         report = folder / "report.xml"
         report.unlink(missing_ok=True)
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *LIGHT]
             + [f"--junitxml={report}", *arguments],
             cwd=folder / cwd,
             env=clean_environment(**extra),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,  # far more than ten times what a run takes
         )
         self.code, self.text = done.returncode, done.stdout + done.stderr
         self.outcomes: dict[tuple[str, str], str] = {}
