@@ -70,7 +70,10 @@ def environment(variables=os.environ) -> dict[str, str]:
     if not requested(variables):
         return {}
     paths = [str(START), str(ROOT), variables.get("PYTHONPATH", "")]
-    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        DEVICE: variables.get(DEVICE) or "cpu",  # the noise moves nothing on a GPU
+    }
 
 
 _on: dict[str, object] = {}  # the instruments of this process
@@ -209,7 +212,7 @@ def main(arguments: list[str]) -> int:
         for seed in seeds or [""]:
             runs["-".join(["device", *seed.split()])] = {DEVICE: STANDIN, NOISE: seed}
     else:
-        runs = {f"noise-{seed}": {NOISE: seed, DEVICE: ""} for seed in seeds or "123"}
+        runs = {f"noise-{seed}": {NOISE: seed, DEVICE: "cpu"} for seed in seeds or "123"}
     results = {}
     try:
         for variables in runs.values():
