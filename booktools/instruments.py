@@ -212,7 +212,9 @@ def main(arguments: list[str]) -> int:
         for seed in seeds or [""]:
             runs["-".join(["device", *seed.split()])] = {DEVICE: STANDIN, NOISE: seed}
     else:
-        runs = {f"noise-{seed}": {NOISE: seed, DEVICE: "cpu"} for seed in seeds or "123"}
+        runs = {
+            f"noise-{seed}": {NOISE: seed, DEVICE: "cpu"} for seed in seeds or "123"
+        }
     results = {}
     try:
         for variables in runs.values():

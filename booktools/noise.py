@@ -135,6 +135,10 @@ class NoisyArithmetic(TorchDispatchMode):
         ValueError: ``seed`` is out of range.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing here is compiled, and torch._dynamo takes long to import
+
     def __init__(self, seed: int):
         super().__init__()
         self.seed = check_seed(seed)
@@ -269,33 +273,32 @@ def _condition(name: str, positions: dict[str, int], arguments):
 # --- to a neighboring float ----------------------------------------------------------
 
 _CHUNK = 1 << 14  # values at a time: the steps in between stay in the cache
+_FEW = 16  # up to there Python's integers are faster than NumPy's arrays
 
 
 class _Format:
-    """Bit patterns of a float type."""
+    """Bit patterns of a float type, as Python integers."""
 
     def __init__(self, unsigned, significand: int, exponent: int, low: int, factors):
-        bits = significand + exponent + 1
-        one = unsigned(1)
         self.unsigned = unsigned
-        self.low = unsigned((1 << low) - 1)
-        self.significand = unsigned((1 << significand) - 1)
-        self.magnitude = unsigned((1 << (bits - 1)) - 1)
-        self.smallest = unsigned(1 << significand)  # the smallest normal number
+        self.bits = significand + exponent + 1
+        self.all = (1 << self.bits) - 1
+        self.low = (1 << low) - 1
+        self.significand = (1 << significand) - 1
+        self.magnitude = self.all >> 1
+        self.smallest = 1 << significand  # the smallest normal number
         # Magnitudes from there up to the largest binade, that one left out.
-        self.span = unsigned(((1 << exponent) - 2) << significand) - self.smallest
+        self.span = (((1 << exponent) - 2) << significand) - self.smallest
         bias = (1 << (exponent - 1)) - 1
         # All magnitudes from here on are integers, but not every integer is there.
-        self.integers = unsigned((bias + significand + 1) << significand)
-        self.factors = [unsigned(factor) for factor in factors]
-        self.half = unsigned(bits // 2 - 1)
-        self.last, self.last_but_one = unsigned(bits - 1), unsigned(bits - 2)
-        self.one, self.bits = one, bits
+        self.integers = (bias + significand + 1) << significand
+        self.factors = factors
+        self.half = self.bits // 2 - 1
 
-    def salt(self, seed: int):
+    def salt(self, seed: int) -> int:
         mixed = (seed + 1) * 0x9E3779B97F4A7C15 % 2**64
         mixed = (mixed ^ (mixed >> 31)) * 0xBF58476D1CE4E5B9 % 2**64
-        return self.unsigned(mixed >> (64 - self.bits))
+        return mixed >> (64 - self.bits)
 
 
 _FORMATS = {
@@ -326,13 +329,16 @@ def move(tensor: torch.Tensor, seed: int) -> None:
     values = tensor.numpy()
     flat = values.reshape(-1)  # a copy where the values do not lie side by side
     salt = form.salt(seed)
-    for start in range(0, flat.size, _CHUNK):
-        _move_chunk(flat[start : start + _CHUNK], form, salt)
+    if flat.size <= _FEW:
+        _move_few(flat, form, salt)
+    else:
+        for start in range(0, flat.size, _CHUNK):
+            _move_many(flat[start : start + _CHUNK], form, salt)
     if not values.flags.c_contiguous:
         values[...] = flat.reshape(values.shape)
 
 
-def _move_chunk(values: np.ndarray, form: _Format, salt) -> None:
+def _move_many(values: np.ndarray, form: _Format, salt: int) -> None:
     bits = values.view(form.unsigned)
     magnitude = bits & form.magnitude
     # Inexact: many significant bits, and not an integer that the type holds exactly.
@@ -345,9 +351,25 @@ def _move_chunk(values: np.ndarray, form: _Format, salt) -> None:
     mixed ^= mixed >> form.half
     mixed *= form.factors[1]
     # Two bits of the hash: up where only the first is set, down where only the second.
-    step = mixed >> form.last
-    mixed >>= form.last_but_one
-    mixed &= form.one
+    step = mixed >> (form.bits - 1)
+    mixed >>= form.bits - 2
+    mixed &= 1
     step -= mixed
     step *= move
     bits += step
+
+
+def _move_few(values: np.ndarray, form: _Format, salt: int) -> None:
+    """The same, value by value."""
+    patterns = values.view(form.unsigned)
+    pairs = zip(values.tolist(), patterns.tolist(), strict=True)
+    for i, (value, bits) in enumerate(pairs):
+        magnitude = bits & form.magnitude
+        if not bits & form.low or not 0 <= magnitude - form.smallest < form.span:
+            continue
+        if magnitude < form.integers and value == int(value):
+            continue
+        mixed = ((bits & form.significand) ^ salt) * form.factors[0] & form.all
+        mixed = (mixed ^ mixed >> form.half) * form.factors[1] & form.all
+        step = (mixed >> (form.bits - 1)) - (mixed >> (form.bits - 2) & 1)
+        patterns[i] = bits + step

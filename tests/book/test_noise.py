@@ -119,7 +119,7 @@ STAY = {
     "moved views": lambda: X.t().reshape(-1).view(20, 80).contiguous(),
     "sums of integers": lambda: SMALL.cumsum(0),
     "products of integers": lambda: SMALL.view(10, 12) @ SMALL.view(12, 10),
-    "areas": lambda: torch.full((3, 10007), 7.0).sum(dim=1),
+    "areas": lambda: torch.full((200,), 701.0).cumsum(0),
     "powers of two": lambda: torch.exp2(torch.arange(-20.0, 20)),
     "halves": lambda: torch.linspace(0, 32, 65),
     "one number": lambda: X[:1].sum(dim=0),
@@ -146,13 +146,14 @@ def test_stays(name):
     assert torch.equal(quiet.nan_to_num(7.0), moved.nan_to_num(7.0))
 
 
+@pytest.mark.parametrize("copies", [1, 5])  # value by value, and as arrays
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_special_values_keep_their_bits(dtype):
+def test_special_values_keep_their_bits(dtype, copies):
     limits = torch.finfo(dtype)
     exact = float(2**24 - 1 if dtype == torch.float32 else 2**53 - 1)
     values = [0.0, -0.0, torch.inf, -torch.inf, torch.nan, limits.max, limits.min]
     values += [limits.tiny, limits.smallest_normal / 3, 70001.0, -exact, 1.0, 0.5, 3e-3]
-    unchanged = torch.tensor(values[:-1], dtype=dtype)
+    unchanged = torch.tensor(values[:-1], dtype=dtype).repeat(copies)
     payload = unchanged[4:5].clone().view(torch.uint8)
     payload[:2] = 255  # another nan, all of whose last bits are set
     for part in (unchanged, payload.view(dtype)):
@@ -167,6 +168,21 @@ def test_special_values_keep_their_bits(dtype):
         noise.move(other, seed)
         seen.add(steps(moved, other).item())
     assert seen == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_values_move_as_many_do(dtype):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(4000, generator=generator, dtype=dtype)
+    values *= torch.logspace(-44, 38, 4000, dtype=dtype)
+    values[::7] = values[::7].trunc()
+    values[::11] = torch.tensor([0, torch.inf, torch.nan, -0.0]).repeat(91)
+    many, few = values.clone(), values.clone()
+    noise.move(many, 3)
+    for part in few.split(5):
+        noise.move(part, 3)
+    assert torch.equal(many.view(torch.uint8), few.view(torch.uint8))
+    assert not torch.equal(many.view(torch.uint8), values.view(torch.uint8))
 
 
 def test_beyond_the_exact_integers_even_integers_move():
