@@ -1,6 +1,7 @@
 """Noisy arithmetic: what it moves, what it leaves, and that a chapter feels it."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torchvision
 from books import Run, build, code, project
 
 from booktools import instruments, noise, notebook, run_chapter
+from booktools.notebook import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -326,16 +328,23 @@ def test_seed_out_of_range(seed):
 
 
 def test_which_operations_were_found():
-    """A misspelled name would be skipped in silence, so all must be known to torch."""
+    """A misspelled name would be skipped in silence: the pinned torch knows them all.
+
+    Another torch may lack a few; those are skipped, and named here.
+    """
     found = noise.found()
     assert found.keys() == noise.OPERATIONS.keys()
+    assert all(found.values())
     lacking = {
         name
         for reason, names in noise.OPERATIONS.items()
         for name in names.split()
         if name not in found[reason]
     }
-    assert lacking == set()
+    pin = re.search(r"(?m)^torch==(\S+)", (ROOT / "requirements.txt").read_text())[1]
+    pinned = torch.__version__.split("+")[0] == pin
+    assert len(lacking) <= (0 if pinned else 10), sorted(lacking)
+    print("operations not in this torch:", sorted(lacking))
 
 
 # --- the reach: a chapter's kernel, and the processes it starts ----------------------
