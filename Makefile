@@ -10,7 +10,7 @@ FLOOR_READY := $(FLOOR)/.ready
 PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test run lint clean repository figures costs test-slow test-sweeps test-perturbed test-floor test-colab test-real test-training data experiments
+.PHONY: help book test run lint clean repository figures costs test-slow test-sweeps test-perturbed test-noise test-device test-floor test-colab test-real test-training data experiments
 
 help:
 	@echo "Tensors to Detectors"
@@ -53,13 +53,21 @@ data: $(READY)  ## draw the bundled street scenes again (data/README.md)
 experiments: $(READY)  ## run chapter 27's experiments again (an hour and a half)
 	$(PY) -m experiments.starts _build/experiments
 
-test-slow: test-sweeps test-perturbed test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
+test-slow: test-sweeps test-perturbed test-noise test-device test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
 
 test-sweeps: $(READY)  ## the tests marked slow: full sweeps over seeds and cases
 	$(PY) -m pytest -n logical -m slow tests
 
 test-perturbed: $(READY)  ## all chapters with one thread and no vector instructions
 	$(PERTURBED) $(PY) -m pytest -n logical chapters
+
+test-noise: SEEDS := 1 2 3
+test-noise: $(READY)  ## all chapters with the last bits moved: SEEDS="1 2" CHAPTERS="03 04"
+	@$(PY) -m booktools.instruments noise --seeds $(SEEDS) --chapters $(CHAPTERS)
+
+test-device: SEEDS :=
+test-device: $(READY)  ## all chapters on a stand-in for a GPU; CHAPTERS, SEEDS as above
+	@$(PY) -m booktools.instruments device --seeds $(SEEDS) --chapters $(CHAPTERS)
 
 test-floor: $(FLOOR_READY)  ## all chapters with the oldest torch supported (Python 3.12 or 3.13)
 	$(FLOOR)/bin/python -m pytest -n logical chapters tests

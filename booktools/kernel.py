@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from booktools import instruments
 from booktools.notebook import ROOT
 
 BUILD = ROOT / "_build"
@@ -82,6 +83,7 @@ def applied(threads: int | None = None) -> Iterator[None]:
     # With this one set, ipykernel would not pass on what C code prints.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     os.environ.update(environment(threads))
+    os.environ.update(instruments.environment())  # of test-noise and test-device
     try:
         yield
     finally:

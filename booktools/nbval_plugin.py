@@ -24,7 +24,14 @@ from queue import Empty
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
-from booktools import cell_compare, figure_compare, kernel, notebook, structure
+from booktools import (
+    cell_compare,
+    figure_compare,
+    instruments,
+    kernel,
+    notebook,
+    structure,
+)
 
 OUTPUT_TIMEOUT = 60  # seconds; nbval gives up after 5, too few on a loaded machine
 POLL = 2  # seconds between two looks at whether the kernel is alive
@@ -57,6 +64,8 @@ def pytest_configure(config):
             "refused: the stored outputs are those of the mini profile; unset "
             "COURSE_PROFILE (make run in full writes to _build/full)"
         )
+    if reason := instruments.problem():
+        raise pytest.UsageError(f"refused: {reason}")
     config.option.nbval_cell_timeout = kernel.CELL_TIMEOUT
     if workers := len(getattr(config.option, "tx", None) or []):  # pytest -n
         kernel.prepare()  # once, not in each worker
@@ -131,9 +140,19 @@ class Notebook(IPyNbFile):
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
         with kernel.applied(kernel.threads_per_worker(workers)):
             super().setup()
+        if instruments.requested():
+            self._check_instruments()
         # nbval runs cells without history, where "x = 1;" would print: run as Jupyter.
         self.kernel.execute_cell_input = self._execute
         self.kernel.get_message = self._get_message
+
+    def _check_instruments(self):
+        """Fail the whole notebook where the instruments asked for are not on."""
+        reply = self.kernel.kc.execute_interactive(
+            instruments.PROBE, silent=True, store_history=False, timeout=300
+        )
+        if reply["content"]["status"] != "ok":
+            raise RuntimeError(reply["content"].get("evalue", "the kernel died"))
 
     def _execute(self, source, allow_stdin=None):
         return self.kernel.kc.execute(

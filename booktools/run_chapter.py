@@ -14,7 +14,7 @@ from pathlib import Path
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from booktools import cell_compare, kernel, notebook, structure
+from booktools import cell_compare, instruments, kernel, notebook, structure
 
 USAGE = (
     "usage: python -m booktools.run_chapter [--tidy] CHAPTER, for example 03_tensors"
@@ -38,6 +38,10 @@ def run(source: Path, destination: Path) -> float:
     Raises:
         notebook.BadNotebook: unreadable, or a cell failed; the message is one line.
     """
+    if asked := instruments.requested():
+        raise notebook.BadNotebook(
+            f"{source.name}: not run: outputs are stored without {' and '.join(asked)}"
+        )
     book = notebook.read(source)
     stored = copy.deepcopy(book)
     client = NotebookClient(

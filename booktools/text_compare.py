@@ -13,6 +13,7 @@ exponent; its *decimals* are the digits after the point, before any exponent.
 5. The number of blanks beside a number does not matter (columns shift with a sign or a
    digit), nor do line breaks inside brackets beside a number, a comma or a bracket.
 6. The device in a tensor's text does not matter: ``device='cuda:0'`` is the CPU's text.
+   So is that of the stand-in accelerator (:mod:`booktools.standin`).
 
 By rule 3 a change in the second-to-last digit would pass for a float with four or more
 decimals and seven or more significant digits, such as 123.4567. :func:`too_fine` finds
@@ -55,8 +56,8 @@ FLOAT = re.compile(
 PIECE = re.compile(rf"(?P<number>{NUMBER.pattern})|\w+|\n|[^\S\n]+|.", re.VERBOSE)
 
 OPENING, CLOSING = "([{", ")]}"
-DEVICE_OBJECT = r"\bdevice\(type='(?:cuda|cpu|mps)'(?:, index=\d+)?\)"
-DEVICE = rf"\bdevice=(?:'(?:cuda|cpu|mps)(?::\d+)?'|{DEVICE_OBJECT})"
+DEVICE_OBJECT = r"\bdevice\(type='(?:cuda|cpu|mps|standin)'(?:, index=\d+)?\)"
+DEVICE = rf"\bdevice=(?:'(?:cuda|cpu|mps|standin)(?::\d+)?'|{DEVICE_OBJECT})"
 
 
 def same_text(stored: str, new: str, tolerance: Tolerance | None = None) -> bool:

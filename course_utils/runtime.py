@@ -15,6 +15,7 @@ import torch
 __all__ = ["device", "profile", "seed_everything", "setup"]
 
 PROFILES = ("mini", "full")
+STANDIN = "standin"
 
 
 def device(name: str | None = None) -> torch.device:
@@ -24,7 +25,8 @@ def device(name: str | None = None) -> torch.device:
         name: a device to insist on, such as ``"cpu"``, ``"cuda"`` or ``"mps"``.
             Default: the environment variable ``COURSE_DEVICE``; if that is unset,
             CUDA where there is one, otherwise the CPU. MPS is used only on request,
-            because it lacks float64.
+            because it lacks float64. A fourth, ``"standin"``, is there in tests
+            only: a CPU behind another name, which refuses what CUDA refuses.
 
     Returns:
         The device. CUDA comes without an index (``cuda``), the current GPU.
@@ -40,6 +42,8 @@ def device(name: str | None = None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not isinstance(name, str):
         raise TypeError(f"device must be a string, got {name!r}")
+    if name == STANDIN and hasattr(torch, STANDIN):  # registered by booktools.standin
+        return torch.device(STANDIN, 0)
     parts = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", name, re.ASCII)
     if not parts:
         raise ValueError(f"{said} must be 'cpu', 'cuda' or 'mps', got {name!r}")
