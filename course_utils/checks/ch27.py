@@ -1,8 +1,10 @@
 """Exercises of chapter 27, fine-tuning Mask R-CNN."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import nn
@@ -176,14 +178,19 @@ def repair() -> list[Case]:
 class Detector(nn.Module):
     """A stand-in: losses in training mode, detections in evaluation mode.
 
+    It has two parameters, so that gradients clipped one by one are told from those
+    clipped together.
+
     Args:
-        masks: whether it has the loss of a mask head.
+        third: the name of the third head's loss, of masks by default; None: no such
+            head.
     """
 
-    def __init__(self, masks: bool = True) -> None:
+    def __init__(self, third: str | None = "loss_mask") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor([1.0, -2.0]))
-        self.masks = masks
+        self.body = nn.Parameter(torch.tensor(1.0))
+        self.head = nn.Parameter(torch.tensor(-2.0))
+        self.third = third
 
     def forward(self, images, targets=None):
         if not self.training:
@@ -191,23 +198,22 @@ class Detector(nn.Module):
         if targets is None:
             raise AssertionError("targets should not be none when in training mode")
         x = torch.stack([image.mean() for image in images]).mean()
-        u, v = self.weight
+        u, v = self.body, self.head
         losses = {
             "loss_classifier": (u * x - 1) ** 2,
             "loss_box_reg": v**2,
-            "loss_mask": 3 * (v + x) ** 2,
+            self.third: 3 * (v + x) ** 2,
             "loss_objectness": u**2 / 2,
             "loss_rpn_box_reg": (u - v) ** 2,
         }
-        if not self.masks:
-            del losses["loss_mask"]
+        losses.pop(None, None)
         return losses
 
 
-def _stepped(limit: float, masks: bool, steps: int) -> tuple[list[float], torch.Tensor]:
+def _stepped(limit: float, third: bool, steps: int) -> tuple[list[float], list[float]]:
     """What right steps return and leave behind, on numbers."""
     u, v, x, out = 1.0, -2.0, 0.5, []
-    a = 3 if masks else 0
+    a = 3 if third else 0
     for _ in range(steps):
         boxes = v**2 + u**2 / 2 + (u - v) ** 2
         out.append((u * x - 1) ** 2 + a * (v + x) ** 2 + boxes)
@@ -215,20 +221,21 @@ def _stepped(limit: float, masks: bool, steps: int) -> tuple[list[float], torch.
         dv = 2 * a * (v + x) + 2 * v - 2 * (u - v)
         scale = min(1.0, limit / ((du**2 + dv**2) ** 0.5 + 1e-6))
         u, v = u - 0.1 * scale * du, v - 0.1 * scale * dv
-    return out, torch.tensor([u, v])
+    return out, [u, v]
 
 
 def _step(
-    says: str, limit=100.0, training=True, stale=0.0, steps=1, masks=True
+    says: str, limit=100.0, training=True, stale=0.0, steps=1, third="loss_mask"
 ) -> Case:
     def test(answer):
-        model = Detector(masks).train(training)
+        model = Detector(third).train(training)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         if stale:
-            model.weight.grad = torch.full((2,), stale)
+            for parameter in model.parameters():
+                parameter.grad = torch.tensor(stale)
         images, targets = [torch.full((3, 2, 2), 0.5)], [{}]
         got = [answer(model, optimizer, images, targets, limit) for _ in range(steps)]
-        losses, weight = _stepped(limit, masks, steps)
+        losses, weights = _stepped(limit, third is not None, steps)
         if got[0] is None:
             raise Wrong("None was returned (does the function end with a return?)")
         if not all(type(value) in (float, int) for value in got):
@@ -237,9 +244,10 @@ def _step(
         for number, (mine, right) in enumerate(zip(got, losses, strict=True), 1):
             if abs(mine - right) > 1e-4:
                 raise Wrong(f"step {number} must return {right:.4f}, got {mine:.4f}")
-        if not torch.allclose(model.weight.detach(), weight, atol=1e-4):
-            shown = [round(v, 4) for v in model.weight.tolist()]
-            right = [round(v, 4) for v in weight.tolist()]
+        left = [parameter.item() for parameter in model.parameters()]
+        if any(abs(a - b) > 1e-4 for a, b in zip(left, weights, strict=True)):
+            shown = [round(v, 4) for v in left]
+            right = [round(v, 4) for v in weights]
             raise Wrong(
                 f"after {steps} step(s) the weights must be {right}, they are {shown}"
             )
@@ -255,7 +263,8 @@ def fixed_step() -> list[Case]:
         _step("old gradients lie there", stale=5.0),
         _step("gradients to be clipped", limit=0.5),
         _step("clipped, with old gradients", limit=0.5, stale=-3.0),
-        _step("a detector without masks has four losses", masks=False),
+        _step("a detector without masks has four losses", third=None),
+        _step("a detector of keypoints names one otherwise", third="loss_keypoint"),
         _step("three steps", steps=3),
         _step("three clipped steps after an evaluation", 0.5, False, 2.0, 3),
     ]
@@ -318,6 +327,27 @@ def _kept(file: Path) -> str:
         return f"a file that cannot be loaded ({type(error).__name__})"
 
 
+@contextlib.contextmanager
+def _never_gone(file: Path):
+    """Refuse what takes the file away, if only for a moment."""
+
+    def watched(work):
+        def call(path, *arguments, **options):
+            if Path(os.fsdecode(path)) == file and file.exists():
+                raise Wrong(
+                    "the old file was taken away before the new one was in its place: "
+                    "killed there, nothing is left; replace() does both in one step"
+                )
+            return work(path, *arguments, **options)
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for name in ("unlink", "remove", "rename", "replace"):
+            stack.enter_context(mock.patch.object(os, name, watched(getattr(os, name))))
+        yield
+
+
 def _second_name(file: Path, name: Path) -> Path | None:
     """Another name for the same file, if there is one and its disk knows how."""
     try:
@@ -335,7 +365,8 @@ def _keep(says: str, scores: list, kept: list[bool], final) -> Case:
             for number, (score, right) in enumerate(zip(scores, kept, strict=True), 1):
                 state = {"weight": torch.full((2,), float(number))}
                 old = _second_name(file, Path(name) / str(number))
-                got = answer(state, score, file)
+                with _never_gone(file):
+                    got = answer(state, score, file)
                 if got is None:
                     raise Wrong("None was returned (is there a return?)")
                 if bool(got) != right:

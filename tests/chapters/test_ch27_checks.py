@@ -280,6 +280,29 @@ def step_five_by_name(model, optimizer, images, targets, limit):
     return total.item()
 
 
+def step_clips_each(model, optimizer, images, targets, limit):
+    model.train()
+    total = sum(model(images, targets).values())
+    optimizer.zero_grad()
+    total.backward()
+    for parameter in model.parameters():
+        nn.utils.clip_grad_norm_(parameter, limit)
+    optimizer.step()
+    return total.item()
+
+
+def step_known_names(model, optimizer, images, targets, limit):
+    model.train()
+    losses = model(images, targets)
+    names = ("classifier", "box_reg", "mask", "objectness", "rpn_box_reg")
+    total = sum(losses[f"loss_{n}"] for n in names if f"loss_{n}" in losses)
+    optimizer.zero_grad()
+    total.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), limit)
+    optimizer.step()
+    return total.item()
+
+
 def _without(*skip):
     def step(*arguments):
         return _fixed(*arguments, skip=skip)
@@ -427,6 +450,32 @@ def keep_deletes_first(state, score, file):
     return _keep(state, score, file)
 
 
+def _keep_moving(state, score, file, make_room):
+    if score != score or not _better(score, file):
+        return False
+    part = file.with_suffix(".part")
+    try:
+        torch.save({"score": score, "state": state}, part)
+        if file.exists():
+            make_room(file)
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def keep_unlinks_then_renames(*arguments):
+    return _keep_moving(*arguments, make_room=os.remove)
+
+
+def keep_moves_the_old_one_away(*arguments):
+    def make_room(file):
+        file.rename(file.with_name("old"))
+        file.with_name("old").unlink()
+
+    return _keep_moving(*arguments, make_room=make_room)
+
+
 @pytest.mark.parametrize(
     "name, answer, words",
     [
@@ -460,6 +509,8 @@ def keep_deletes_first(state, score, file):
         ("27.fixed_step", _without("item"), "got a Tensor"),
         ("27.fixed_step", step_two_losses, "must return"),
         ("27.fixed_step", step_five_by_name, "without masks"),
+        ("27.fixed_step", step_clips_each, "weights must be"),
+        ("27.fixed_step", step_known_names, "keypoints"),
         ("27.instance_map", map_last_wins, "two that overlap"),
         ("27.instance_map", map_in_given_order, "best last"),
         ("27.instance_map", map_above, "exactly at the threshold"),
@@ -474,7 +525,9 @@ def keep_deletes_first(state, score, file):
         ("27.keep_best", keep_leaves_a_part, "besides the file"),
         ("27.keep_best", keep_silent, "no error was raised"),
         ("27.keep_best", keep_from_zero, "a first score of 0"),
-        ("27.keep_best", keep_deletes_first, "after a failed save"),
+        ("27.keep_best", keep_deletes_first, "taken away"),
+        ("27.keep_best", keep_unlinks_then_renames, "taken away"),
+        ("27.keep_best", keep_moves_the_old_one_away, "taken away"),
     ],
 )
 def test_wrong_answers_are_refused(name, answer, words):

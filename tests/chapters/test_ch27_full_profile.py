@@ -1,8 +1,9 @@
 """Chapter 27 with COURSE_PROFILE=full: the same cells, the large model, other data.
 
 The real photographs and COCO's weights are out of reach of a test. A folder of a few
-bundled scenes stands in for the photographs, random weights for COCO's, and training
-takes two steps on small pictures. What is shown: the cells run in this profile, too.
+bundled scenes stands in for the photographs, a thin Mask R-CNN of the same parts with
+random weights for the ResNet-50, and training takes two steps on small pictures. What
+is shown: the cells run in this profile, too.
 """
 
 import copy
@@ -12,6 +13,14 @@ import pytest
 import torch
 from scenes_folder import copy_scenes
 from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+)
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from booktools import notebook
 from booktools.structure import code_cells, tags_of
@@ -32,25 +41,64 @@ def photographs(tmp_path, monkeypatch):
     return root
 
 
+def thin_model():
+    """Mask R-CNN with COCO's 91 classes and the parts of the ResNet-50, all narrow."""
+    backbone = BackboneWithFPN(
+        ResNet(BasicBlock, [1, 1, 1, 1]),
+        {f"layer{k + 1}": str(k) for k in range(4)},
+        [64, 128, 256, 512],
+        out_channels=16,
+    )
+    return detection.MaskRCNN(
+        backbone,
+        num_classes=None,  # the predictors know
+        min_size=64,
+        max_size=96,
+        rpn_head=RPNHead(16, 3, conv_depth=2),
+        box_head=FastRCNNConvFCHead((16, 7, 7), [16], [16]),
+        mask_head=MaskRCNNHeads(16, [16], 1, norm_layer=torch.nn.BatchNorm2d),
+        mask_predictor=MaskRCNNPredictor(16, 16, 91),
+        box_predictor=FastRCNNPredictor(16, 91),
+        # Few proposals: each passes the heads.
+        rpn_pre_nms_top_n_train=12,
+        rpn_pre_nms_top_n_test=8,
+        rpn_post_nms_top_n_train=12,
+        rpn_post_nms_top_n_test=8,
+        box_batch_size_per_image=8,
+        box_detections_per_img=3,
+    )
+
+
 @pytest.fixture
-def random_weights(monkeypatch):
-    """The large models without COCO's weights, for pictures of 64 to 96 pixels."""
+def thin_models(monkeypatch):
+    """In place of the ResNet-50; as with COCO's weights, every call gives the same."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
-    model.transform.min_size, model.transform.max_size = (64,), 96
-    few = {"training": 12, "testing": 8}  # proposals: each passes four convolutions
-    model.rpn._pre_nms_top_n = model.rpn._post_nms_top_n = few
-    model.roi_heads.fg_bg_sampler.batch_size_per_image = 8
-    model.roi_heads.detections_per_img = 3
-    model.backbone.requires_grad_(False)  # a checkpoint of 200 MB instead of 550
-    model.roi_heads.box_head.requires_grad_(False)
+        model = thin_model()
 
-    def small(weights=None, **options):
-        return copy.deepcopy(model)  # as with COCO's weights, every call gives the same
+    def copied(weights=None, **options):
+        return copy.deepcopy(model)
 
-    monkeypatch.setattr(detection, "maskrcnn_resnet50_fpn_v2", small)
-    monkeypatch.setattr(models, "maskrcnn_resnet50_fpn_v2", small)
+    monkeypatch.setattr(detection, "maskrcnn_resnet50_fpn_v2", copied)
+    monkeypatch.setattr(models, "maskrcnn_resnet50_fpn_v2", copied)
+
+
+def parts(model):
+    """Names and types of the parts that a chapter can reach for."""
+    found = {
+        name: type(part).__name__
+        for name, part in model.named_modules()
+        if name.count(".") <= 1
+    }
+    predictors = model.roi_heads.box_predictor, model.roi_heads.mask_predictor
+    shapes = [len(list(part.parameters())) for part in predictors]
+    return found, shapes
+
+
+def test_the_stand_in_has_the_parts_of_the_large_model():
+    with torch.device("meta"):
+        large = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
+    assert parts(thin_model()) == parts(large)
 
 
 @pytest.fixture
@@ -65,7 +113,7 @@ def few_stored(photographs, monkeypatch):
     )
 
 
-def test_the_cells_run(few_stored, photographs, random_weights, monkeypatch, tmp_path):
+def test_the_cells_run(few_stored, photographs, thin_models, monkeypatch, tmp_path):
     monkeypatch.chdir(notebook.CHAPTERS)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     matplotlib = pytest.importorskip("matplotlib")
@@ -75,7 +123,7 @@ def test_the_cells_run(few_stored, photographs, random_weights, monkeypatch, tmp
 
     monkeypatch.setattr(plt, "show", lambda: None)
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # tiny layers: more threads only wait for each other
     space = {"__name__": "chapter_27"}
     try:
         for number, cell in enumerate(code_cells(notebook.read(CHAPTER)), 1):

@@ -4,6 +4,7 @@ The functions come out of the notebook. The loop is tried on a toy detector, so 
 training is needed; the chapter itself compares it on the real one.
 """
 
+import ast
 import copy
 import struct
 
@@ -11,10 +12,9 @@ import pytest
 import torch
 from small_training import Rectangles, small_model
 from tensorboardX import SummaryWriter
-from torch import nn
 from torchvision import tv_tensors
 
-from booktools import chapter_code
+from booktools import chapter_code, notebook, structure
 from course_utils import datasets
 from course_utils.checks.ch27 import Detector
 from course_utils.datasets.penn_fudan import BUNDLED
@@ -161,7 +161,7 @@ def trained(how, steps=40):
     optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
     how(model, optimizer, schedule, list(batches(steps)))
-    return model.weight.detach()
+    return torch.stack([p.detach() for p in model.parameters()])
 
 
 def by_engine(model, optimizer, schedule, batches):
@@ -201,40 +201,57 @@ def test_loop_is_the_engines_on_a_detector():
     assert torch.equal(*weights)
 
 
-def planted(order):
-    """The plain loop with its lines in another order, or some left out."""
+def mutated(changes):
+    """The chapter's loop with some of its lines replaced."""
+    book = notebook.read(notebook.CHAPTERS / f"{CHAPTER}.ipynb")
+    (source,) = [
+        ast.get_source_segment(cell.source, node)
+        for cell in structure.code_cells(book)
+        for node in ast.parse(cell.source).body
+        if isinstance(node, ast.FunctionDef) and node.name == "train_plainly"
+    ]
+    lines = source.splitlines()
+    places = {
+        start: [k for k, line in enumerate(lines) if line.strip().startswith(start)]
+        for start in changes
+    }
+    for start, instead in changes.items():
+        (k,) = places[start]
+        lines[k] = lines[k][: -len(lines[k].lstrip())] + instead
+    space = dict(OURS.train_plainly.__globals__)
+    exec("\n".join(lines), space)
 
     def loop(model, optimizer, schedule, batches):
-        for images, targets in batches:
-            model.train()
-            losses = model([image / 255 for image in images], targets)
-            loss = sum(losses.values())
-            lines = {
-                "zero": optimizer.zero_grad,
-                "backward": loss.backward,
-                "clip": lambda: nn.utils.clip_grad_norm_(model.parameters(), 5.0),
-                "step": optimizer.step,
-                "schedule": schedule.step,
-            }
-            for name in order:
-                lines[name]()
+        model.eval()
+        space["train_plainly"](model, optimizer, schedule, batches, "cpu")
 
     return loop
 
 
+CLIP, STEP = "nn.utils.clip_grad_norm_(", "optimizer.step()"
+
+
 @pytest.mark.parametrize(
-    "order",
+    "changes",
     [
-        ["backward", "clip", "step", "schedule"],
-        ["zero", "backward", "step", "schedule"],
-        ["zero", "backward", "step", "clip", "schedule"],
-        ["zero", "backward", "clip", "step"],
+        {"optimizer.zero_grad()": "pass"},
+        {CLIP: "pass"},
+        {CLIP: STEP, STEP: CLIP + "model.parameters(), clip_norm)"},
+        {"schedule.step()": "pass"},
+        {"loss = sum(": "loss = losses['loss_mask']"},
     ],
+    ids=["no zero_grad", "no clipping", "clipped late", "no schedule", "one loss"],
 )
-def test_planted_mistakes_are_noticed(order):
-    right = ["zero", "backward", "clip", "step", "schedule"]
-    assert torch.equal(trained(planted(right)), trained(by_engine))
-    assert not torch.allclose(trained(planted(order)), trained(by_engine), atol=1e-4)
+def test_planted_mistakes_are_noticed(changes):
+    """Every line of the chapter's loop counts: changed, it ends with other weights."""
+    right = trained(by_engine)
+    assert torch.equal(trained(mutated({STEP: STEP})), right)
+    assert not torch.allclose(trained(mutated(changes)), right, atol=1e-4)
+
+
+def test_without_train_the_loop_stops():
+    with pytest.raises(AttributeError, match="values"):
+        trained(mutated({"model.train()": "pass"}))
 
 
 def test_to_device():
