@@ -16,6 +16,7 @@ that holds PennFudanPed.
 
 import argparse
 import os
+import statistics
 import time
 import warnings
 from pathlib import Path
@@ -161,7 +162,7 @@ def check(data: PennFudan) -> int:
 def measure(data: PennFudan, rounds: int) -> list[tuple[float, float]]:
     """Seconds an image takes to decode and after it, for every way."""
     ways = [way(data) for way in WAYS]
-    total = [(0.0, 0.0)] * len(ways)
+    best = [([], []) for _ in ways]  # seconds of every image
     for index in range(len(data)):
         times = [([], []) for _ in ways]
         for turn in range(rounds + 1):
@@ -176,11 +177,10 @@ def measure(data: PennFudan, rounds: int) -> list[tuple[float, float]]:
                 if turn:  # the first warms up
                     times[k][0].append(middle - start)
                     times[k][1].append(end - middle)
-        total = [
-            (sum_[0] + min(t[0]), sum_[1] + min(t[1]))
-            for sum_, t in zip(total, times, strict=True)
-        ]
-    return [(a / len(data), b / len(data)) for a, b in total]
+        for way, parts_of in zip(best, times, strict=True):
+            for kept, measured in zip(way, parts_of, strict=True):
+                kept.append(min(measured))
+    return [(statistics.fmean(a), statistics.fmean(b)) for a, b in best]
 
 
 def report(title: str, data: PennFudan, rounds: int) -> None:
@@ -233,7 +233,7 @@ def report_growth(rounds: int) -> None:
                 times[k].append(time.perf_counter() - start)
                 del result
         count = len(maps)  # they differ: the best of each, and then the mean
-        best = [sum(min(t[i::count]) for i in range(count)) / count for t in times]
+        best = [statistics.fmean(min(t[i::count]) for i in range(count)) for t in times]
         ratios = "".join(f"{m / best[-1]:7.1f} x" for m in best[:-1])
         print(f"{n:7}" + "".join(f"{m * 1e3:19.3f}" for m in best) + ratios)
 

@@ -1,7 +1,8 @@
 """Write the course's public address everywhere: ``make repository URL=...``.
 
-The address stands in ``_config.yml`` and in the set-up cell of every chapter. Without
-one there are no launch or edit buttons. An empty URL takes the address out again.
+The address stands in ``_config.yml`` and in the set-up cell of every chapter and of the
+template. Without one there are no launch or edit buttons. An empty URL takes the
+address out again.
 """
 
 import re
