@@ -170,7 +170,7 @@ class Rescale(nn.Module):
         ("rescale", NO_REGISTRATION, "must be a tensor"),
         (
             "residual",
-            "class Residual:\n    def __init__(self, block):\n        self.block = block",
+            "class Residual:\n    def __init__(self, block):\n        self.x = block",
             "a subclass of nn.Module",
         ),
     ],
