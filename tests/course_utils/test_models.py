@@ -284,7 +284,7 @@ def test_paste_is_half_open():
         torch.stack([zero, left, whole, right], dim=1),
     ):
         pasted = models.paste_masks(torch.ones(len(boxes), 1, 7, 7), boxes, (20, 20))
-        assert torch.equal(pasted.sum((0, 1)), torch.ones(20, 20))
+        assert ((pasted > 0).sum((0, 1)) == 1).all()
 
 
 def test_paste_in_half_precision_tells_pixels_apart():
