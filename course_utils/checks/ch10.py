@@ -50,12 +50,22 @@ def count_weights() -> list[Case]:
         Case("half of a layer frozen", args=(mixed,), expect=(6, 2)),
         Case("buffers do not count", args=(nn.BatchNorm2d(7),), expect=(14, 0)),
         Case("three levels down", args=(deep,), expect=(4, 0)),
+        Case("its own, and a child's", args=(_Scaled(),), expect=(10, 0)),
         Case("a shared weight once", args=(shared,), expect=(24, 0)),
         Case(
             "a layer in two places", args=(nn.Sequential(twice, twice),), expect=(30, 0)
         ),
         Case("an empty parameter", args=(nn.Embedding(0, 3),), expect=(0, 0)),
     ]
+
+
+class _Scaled(nn.Module):
+    """One parameter of its own, and a child."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.layer = nn.Linear(2, 3)
 
 
 # --- 2 ------------------------------------------------------------------------
@@ -116,6 +126,15 @@ def residual() -> list[Case]:
         if x.grad is None or not torch.allclose(x.grad, wanted.expand(2, 2)):
             raise Wrong("the gradient of x is not that of both ways")
 
+    def called_once(answer):
+        block, calls = _linear(2, 2), []
+        block.register_forward_hook(lambda *_: calls.append(1))
+        build(answer, block)(_ramp(3, 2))
+        if len(calls) != 1:
+            raise Wrong(
+                f"the block must be called once; its hooks ran {len(calls)} times"
+            )
+
     return [
         Case("around nothing", test=identity),
         Case("around a layer", test=layer),
@@ -124,6 +143,8 @@ def residual() -> list[Case]:
         Case("three columns become one", test=misfit((4, 3), _linear(3, 1))),
         Case("three columns become two", test=misfit((4, 3), _linear(3, 2))),
         Case("one row becomes four", test=misfit((1, 3), _Repeat())),
+        Case("a column becomes a row", test=misfit((4, 1), _Turn())),
+        Case("the block is called once", test=called_once),
         Case("both ways get a gradient", test=gradient),
         Case(
             "an empty batch",
@@ -135,6 +156,11 @@ def residual() -> list[Case]:
 class _Repeat(nn.Module):
     def forward(self, x):
         return x.repeat(4, 1)
+
+
+class _Turn(nn.Module):
+    def forward(self, x):
+        return x.mT
 
 
 # --- 3 ------------------------------------------------------------------------
@@ -270,6 +296,15 @@ def fixed_net() -> list[Case]:
         net.eval()
         if not torch.equal(net(x), net(x)):
             raise Wrong("in evaluation mode two calls differ: something is dropped")
+        wide, seen = make(answer, width=1000, depth=1), []
+        with torch.no_grad():
+            wide.layers[0].weight.zero_()
+            wide.layers[0].bias.fill_(1)
+        wide.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        wide(_ramp(2, 1000))
+        share = (seen[-1] == 0).float().mean().item() if seen else 0.5
+        if not 0.4 < share < 0.6:
+            raise Wrong(f"dropout deletes a share of {share:.2f}, not one half")
 
     def gradients(answer):
         net = make(answer).eval()
@@ -386,6 +421,16 @@ def swap() -> list[Case]:
         if not isinstance(model.act, nn.GELU):
             raise Wrong("a ReLU that is an attribute was not replaced")
 
+    def containers(answer):
+        part = nn.Sequential(nn.ReLU())
+        model = nn.Sequential(part, part)
+        count(apply(answer, model)[0], 1)
+
+    def nothing_there(answer):
+        model = nn.Sequential(nn.ReLU())
+        model.register_module("downsample", None)
+        count(apply(answer, model)[0], 1)
+
     return [
         Case("nothing of that kind", test=none),
         Case("two in a row", test=flat),
@@ -394,5 +439,7 @@ def swap() -> list[Case]:
         Case("a subclass is an instance, too", test=subclass),
         Case("make gets the old module", test=old_given),
         Case("one module in two places", test=shared),
+        Case("its parent in two places", test=containers),
+        Case("a child that is None", test=nothing_there),
         Case("the new ones are not searched", test=not_again),
     ]

@@ -25,6 +25,20 @@ CHANGES = [
         "one",
     ),
     ("residual", "self.block = block", "self.block = [block]\n", "TypeError"),
+    (
+        "count_weights",
+        "model.parameters()",
+        "[p for c in ([*model.children()] or [model]) for p in c.parameters()]",
+        "its own",
+    ),
+    ("residual", "self.block(x)", "self.block.forward(x)", "called once"),
+    (
+        "residual",
+        "change.shape != x.shape",
+        "change.numel() != x.numel()",
+        "no ValueError",
+    ),
+    ("fixed_net", "0.5, self.training", "0.2, self.training", "not one half"),
     ("residual", "change.shape != x.shape", "False", "no ValueError"),
     (
         "residual",

@@ -6,7 +6,7 @@ from torch import nn
 
 from booktools import chapter_code
 
-NAMES = ("Module", "Linear", "ReLU", "Sequential", "HOMES")
+NAMES = ("Module", "Linear", "ReLU", "Sequential", "DRAWERS")
 
 
 @pytest.fixture(scope="module")
@@ -109,5 +109,11 @@ def test_attributes_change_drawers(ours):
     assert list(layer.state_dict()) == ["weight", "bias", "mean"]
     layer.mean = nn.Parameter(torch.ones(1))  # becomes a parameter, as in torch
     assert [n for n, _ in layer.named_parameters()] == ["weight", "bias", "mean"]
+    layer.late = None  # a plain attribute first, then a parameter
+    layer.late = nn.Parameter(torch.zeros(3))
+    assert isinstance(layer.late, nn.Parameter)
+    layer.register_buffer("count", torch.tensor(0))
+    with pytest.raises(TypeError, match="count cannot become int"):
+        layer.count = 3
     with pytest.raises(AttributeError, match="nope"):
         getattr(layer, "nope")  # noqa: B009
