@@ -10,6 +10,7 @@ from PIL import Image
 
 from booktools import figure_compare
 from course_utils import viz
+from course_utils.viz.style import STYLE
 
 X = np.linspace(0, 6, 200)
 
@@ -27,7 +28,7 @@ def draw(
     offset_grid=0.0,
 ):
     """A figure as a chapter would draw it, decoded."""
-    with plt.rc_context(viz.STYLE):
+    with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=figsize)
         ax.plot(X, np.sin(X) * scale, color=colors[0])
         ax.plot(X, 0.5 * np.cos(X) * scale + offset, "--", color=colors[1])
@@ -94,7 +95,7 @@ def test_antialiasing_passes(stored):
 @pytest.mark.parametrize("size", [7, 8, 10])
 def test_every_pair_of_digits_is_told_apart(size):
     pictures = {}
-    with plt.rc_context(viz.STYLE):
+    with plt.rc_context(STYLE):
         for digit in "0123456789":
             figure = plt.figure(figsize=(0.6, 0.4))
             figure.text(0.3, 0.3, f"0.{digit}", fontsize=size)
