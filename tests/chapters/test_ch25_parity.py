@@ -8,7 +8,7 @@ detected. Every mistake planted in the chapter's code must be noticed.
 import numpy as np
 import pytest
 import torch
-from test_metrics_coco import NAMES, referee
+from coco_referee import NAMES, referee
 
 from booktools import chapter_code
 from course_utils.detection import errors, metrics
