@@ -8,6 +8,7 @@ from course_utils.checks.core import (
     check,
     exercise,
     exercises,
+    hint,
     judge,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "check",
     "exercise",
     "exercises",
+    "hint",
     "judge",
 ]

@@ -36,6 +36,7 @@ __all__ = [
     "difference",
     "exercise",
     "exercises",
+    "hint",
     "judge",
     "three_numbers",
 ]
@@ -91,11 +92,12 @@ class Exercise:
     """An exercise: its name (``"03.count_bytes"``) and a function that makes its cases.
 
     The cases come smallest first, so that the first failure is the smallest input
-    that breaks an answer.
+    that breaks an answer. ``hint`` is how to begin, for who is stuck.
     """
 
     name: str
     cases: Callable[[], Sequence[Case]]
+    hint: str = ""
 
 
 @dataclass
@@ -110,8 +112,12 @@ class Verdict:
 _registry: dict[str, Exercise] = {}
 
 
-def exercise(name: str) -> Callable:
+def exercise(name: str, hint: str = "") -> Callable:
     """Register the decorated function, which returns the list of :class:`Case`.
+
+    Args:
+        name: such as ``"03.count_bytes"``.
+        hint: how to begin, in one or two sentences that do not give the answer away.
 
     Raises:
         ValueError: the name is not ``NN.some_name``, or is taken.
@@ -122,7 +128,7 @@ def exercise(name: str) -> Callable:
     def register(make):
         if name in _registry:
             raise ValueError(f"exercise {name!r} is registered twice")
-        _registry[name] = Exercise(name, make)
+        _registry[name] = Exercise(name, make, hint)
         return make
 
     return register
@@ -159,22 +165,32 @@ def check(name: str, answer) -> None:
     print(judge(name, answer).text)
 
 
+def hint(name: str) -> None:
+    """Print a first hint for the exercise ``name``: how to begin.
+
+    Raises:
+        ValueError: no exercise of that name (the ones of the chapter are listed), or
+            it has no hint.
+    """
+    text = _find(name).hint
+    if not text:
+        raise ValueError(f"exercise {name!r} has no hint")
+    print(f"Exercise {name}, a first hint:")
+    print(textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="  "))
+
+
 def judge(name: str, answer) -> Verdict:
     """Like :func:`check`, but return the :class:`Verdict` instead of printing it.
 
     Raises:
         ValueError: no exercise of that name (the ones of the chapter are listed).
     """
-    if not isinstance(name, str) or not re.fullmatch(r"\d\d\.\w+", name):
-        raise ValueError(f"an exercise is named like '03.count_bytes', got {name!r}")
-    known = exercises(name[:2])
-    if name not in known:
-        raise ValueError(f"no exercise {name!r}; the chapter has {', '.join(known)}")
+    found = _find(name)
     title = f"Exercise {name}"
     todo = _unattempted(answer)
     if todo:
         return Verdict(UNATTEMPTED, f"{title}: not attempted yet ({todo})")
-    cases = _registry[name].cases()
+    cases = found.cases()
     if not cases:
         raise ValueError(f"exercise {name!r} has no cases: it would pass anything")
     lines, passed = [], 0
@@ -187,6 +203,16 @@ def judge(name: str, answer) -> Verdict:
         lines.append(f"  ok: {case.says}")
         passed += 1
     return Verdict(PASSED, "\n".join([f"{title}: passed", *lines]), passed)
+
+
+def _find(name: str) -> Exercise:
+    """The exercise of that name; raises as :func:`check` says."""
+    if not isinstance(name, str) or not re.fullmatch(r"\d\d\.\w+", name):
+        raise ValueError(f"an exercise is named like '03.count_bytes', got {name!r}")
+    known = exercises(name[:2])
+    if name not in known:
+        raise ValueError(f"no exercise {name!r}; the chapter has {', '.join(known)}")
+    return _registry[name]
 
 
 def _try(case: Case, answer) -> list[str]:

@@ -733,3 +733,22 @@ def test_every_module_registers_its_own_chapter_only():
         checks.exercises(module.stem[2:])
     for name, exercise in core._registry.items():
         assert exercise.cases.__module__ == f"course_utils.checks.ch{name[:2]}"
+
+
+def test_a_hint_is_printed_on_short_lines(monkeypatch, capsys):
+    monkeypatch.setattr(core, "_registry", dict(core._registry))
+    core.exercise("03.told", hint="Begin with the smallest input. " * 5)(lambda: [])
+    assert core.hint("03.told") is None
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "Exercise 03.told, a first hint:"
+    assert " ".join(line.strip() for line in rest).count("smallest input.") == 5
+    assert len(rest) > 1 and all(len(line) <= 80 for line in rest)
+
+
+def test_a_missing_hint_is_said(monkeypatch):
+    monkeypatch.setattr(core, "_registry", dict(core._registry))
+    core.exercise("03.untold")(lambda: [])
+    with pytest.raises(ValueError, match="'03.untold' has no hint"):
+        core.hint("03.untold")
+    with pytest.raises(ValueError, match="no exercise '03.unknown'.*03.untold"):
+        core.hint("03.unknown")
