@@ -1,8 +1,7 @@
 # Tensors to Detectors. `make` lists what can be done here.
 SHELL := /bin/sh
 VENV := .venv
-BIN := $(VENV)/bin
-PY := $(BIN)/python
+PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 FLOOR := .venv-floor
 SEEDS := 3
@@ -21,52 +20,58 @@ $(READY): requirements.txt pyproject.toml
 	@sh booktools/make_venv.sh $(VENV) requirements.txt
 	@touch $@
 
-book: $(READY)  ## render the book to _build/html/index.html
+# A moved checkout keeps its environment, as long as nothing is called by a script's
+# path; one whose Python is gone is said to be stale.
+.PHONY: environment
+environment: $(READY)
+	@$(PY) -c "" 2>/dev/null || { echo "$(PY) does not run: the Python that $(VENV) was made with is gone. Make it anew: rm -rf $(VENV), then the same command." >&2; exit 1; }
+
+book: environment  ## render the book to _build/html/index.html
 	@$(PY) -m course_utils.weights || true
 	@$(PY) -m booktools.render
 
-test: $(READY)  ## unit tests, and every stored output compared with a fresh run
+test: environment  ## unit tests, and every stored output compared with a fresh run
 	@$(PY) -m course_utils.weights || echo "Tests that need these weights are skipped."
 	$(PY) -m pytest -n logical --costs
 
-costs: $(READY)  ## the same, and record what each file cost
+costs: environment  ## the same, and record what each file cost
 	@$(PY) -m course_utils.weights || true
 	$(PY) -m pytest -n logical --update-costs
 
-run: $(READY)  ## re-execute a chapter in place: make run CHAPTER=03_tensors
+run: environment  ## re-execute a chapter in place: make run CHAPTER=03_tensors
 	@$(PY) -m booktools.run_chapter "$(CHAPTER)"
 
-lint: $(READY)  ## ruff (package, tools, tests, chapters) and codespell
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check course_utils experiments booktools benchmarks tests conftest.py _ext
-	$(BIN)/codespell *.md chapters template course_utils experiments booktools benchmarks tests
+lint: environment  ## ruff (package, tools, tests, chapters) and codespell
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check course_utils experiments booktools benchmarks tests conftest.py _ext
+	$(PY) -m codespell_lib *.md chapters template course_utils experiments booktools benchmarks tests
 
-repository: $(READY)  ## set the public address: make repository URL=https://github.com/you/fork
+repository: environment  ## set the public address: make repository URL=https://github.com/you/fork
 	@$(PY) -m booktools.repository "$(URL)"
 
-figures: $(READY)  ## draw the cover, logo and favicon again
+figures: environment  ## draw the cover, logo and favicon again
 	@$(PY) -m booktools.artwork
 
-data: $(READY)  ## draw the bundled street scenes again (data/README.md)
+data: environment  ## draw the bundled street scenes again (data/README.md)
 	$(PY) -m experiments.scenes --out data/pedestrians
 
-experiments: $(READY)  ## run chapter 27's experiments again (an hour and a half)
+experiments: environment  ## run chapter 27's experiments again (an hour and a half)
 	$(PY) -m experiments.starts _build/experiments
 
 test-slow: test-sweeps test-perturbed test-noise test-device test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
 
-test-sweeps: $(READY)  ## the tests marked slow: full sweeps over seeds and cases
+test-sweeps: environment  ## the tests marked slow: full sweeps over seeds and cases
 	$(PY) -m pytest -n logical -m slow tests
 
-test-perturbed: $(READY)  ## all chapters with one thread and no vector instructions
+test-perturbed: environment  ## all chapters with one thread and no vector instructions
 	$(PERTURBED) $(PY) -m pytest -n logical chapters
 
 test-noise: SEEDS := 1 2 3
-test-noise: $(READY)  ## all chapters with the last bits moved: SEEDS="1 2" CHAPTERS="03 04"
+test-noise: environment  ## all chapters with the last bits moved: SEEDS="1 2" CHAPTERS="03 04"
 	@$(PY) -m booktools.instruments noise --seeds $(SEEDS) --chapters $(CHAPTERS)
 
 test-device: SEEDS :=
-test-device: $(READY)  ## all chapters on a stand-in for a GPU; CHAPTERS, SEEDS as above
+test-device: environment  ## all chapters on a stand-in for a GPU; CHAPTERS, SEEDS as above
 	@$(PY) -m booktools.instruments device --seeds $(SEEDS) --chapters $(CHAPTERS)
 
 test-floor: $(FLOOR_READY)  ## all chapters with the oldest torch supported (Python 3.12 or 3.13)
@@ -77,13 +82,13 @@ $(FLOOR_READY): requirements-floor.txt pyproject.toml
 		sh booktools/make_venv.sh $(FLOOR) requirements-floor.txt
 	@touch $@
 
-test-colab: $(READY)  ## every chapter whole, in a stand-in for Google Colab
+test-colab: environment  ## every chapter whole, in a stand-in for Google Colab
 	COURSE_COLAB=all $(PY) -m pytest -n logical tests/book/test_colab_standin.py
 
-test-training: $(READY)  ## fine-tune on the bundled scenes, 3 seeds, and assert floors
+test-training: environment  ## fine-tune on the bundled scenes, 3 seeds, and assert floors
 	$(PY) -m experiments.floors bundled
 
-test-real: $(READY)  ## the same on the real Penn-Fudan, found through COURSE_REAL_DATA
+test-real: environment  ## the same on the real Penn-Fudan, found through COURSE_REAL_DATA
 	@$(PY) -m experiments.floors real --seeds $(SEEDS) $(if $(UPDATE),--update)
 
 clean:  ## remove what was rendered and cached (not the environment)

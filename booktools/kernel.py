@@ -45,6 +45,8 @@ def environment(threads: int | None = None) -> dict[str, str]:
         "PYTHONWARNINGS": "default",
         "TQDM_DISABLE": "1",
         "JUPYTER_PLATFORM_DIRS": "1",
+        # "python3" is this environment's kernel, whatever a reader has installed.
+        "JUPYTER_PREFER_ENV_PATH": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         # A chapter must not depend on a reader's settings: neither on the style of the
         # figures nor on the start-up files in the reader's own IPython folder.
@@ -82,6 +84,7 @@ def applied(threads: int | None = None) -> Iterator[None]:
     before = dict(os.environ)
     # With this one set, ipykernel would not pass on what C code prints.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
+    os.environ.pop("JUPYTER_PATH", None)  # it may hold another "python3"
     os.environ.update(environment(threads))
     os.environ.update(instruments.environment())  # of test-noise and test-device
     try:

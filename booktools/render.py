@@ -8,16 +8,19 @@ from pathlib import Path
 from booktools import notebook
 
 BUILD = notebook.ROOT / "_build"
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
 def command(source: Path = notebook.ROOT) -> list[str]:
     """The command that renders the book in ``source`` into its folder ``_build``."""
-    jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
+    # Not the script beside Python: its first line would keep the path of a checkout
+    # that has been moved since.
+    jupyter_book = [sys.executable, "-c", JUPYTER_BOOK]
     options = ["-W", "-n", "--keep-going", "-q"]
     page = source / "_build" / "html" / "index.html"
     if page.exists() and page.stat().st_mtime < _newest(source):
         options.append("--all")  # Sphinx does not notice new style sheets and settings
-    return [jupyter_book, "build", *options, str(source)]
+    return [*jupyter_book, "build", *options, str(source)]
 
 
 def _newest(source: Path) -> float:

@@ -24,15 +24,22 @@ def address(root: Path = notebook.ROOT) -> str:
 
 
 def checked(url: str) -> str:
-    """The address in the form that is stored.
+    """The address in the form that is stored: ``https://github.com/owner/name``.
+
+    The scheme and the host may come in any case, and GitHub's with ``www``, as a
+    browser shows or a reader types them.
 
     Raises:
         ValueError: not of the form ``https://host/owner/name``.
     """
     url = url.strip().removesuffix("/").removesuffix(".git")
-    if url and not re.fullmatch(r"https://[\w.-]+\.\w+/[\w.-]+/[\w.-]+", url):
+    if not url:
+        return ""
+    form = re.fullmatch(r"https://([\w.-]+\.\w+)(/[\w.-]+/[\w.-]+)", url, re.I)
+    if not form:
         raise ValueError(f"URL must look like https://github.com/you/fork, got {url!r}")
-    return url
+    host, path = form[1].lower(), form[2]
+    return f"https://{'github.com' if host == 'www.github.com' else host}{path}"
 
 
 def configured(text: str, url: str) -> str:

@@ -21,6 +21,30 @@ USAGE = (
 )
 
 
+class Client(NotebookClient):
+    """nbclient, which notes what a cell sends that could not be compared later.
+
+    nbval knows neither messages that change an earlier output nor widgets: what a
+    reader's notebook shows after them is not what the tests would see.
+    """
+
+    NOT_COMPARED = {
+        "clear_output": "clears its output",
+        "update_display_data": "changes what it has displayed",
+        "comm_open": "opens a widget",
+    }
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.refused: list[str] = []
+
+    def process_message(self, msg, cell, cell_index):
+        if what := self.NOT_COMPARED.get(msg["header"]["msg_type"]):
+            number = sum(c.cell_type == "code" for c in self.nb.cells[: cell_index + 1])
+            self.refused.append(f"code cell {number} {what}")
+        return super().process_message(msg, cell, cell_index)
+
+
 def target(profile: str, source: Path) -> Path:
     """Where outputs go: over the chapter in ``mini``, beside the book in ``full``."""
     if profile == "full":
@@ -36,7 +60,8 @@ def run(source: Path, destination: Path) -> float:
     the stored ones stay, so that a second run changes nothing.
 
     Raises:
-        notebook.BadNotebook: unreadable, or a cell failed; the message is one line.
+        notebook.BadNotebook: unreadable, or a cell failed or sent what the tests cannot
+            compare; the message is one line.
     """
     if asked := instruments.requested():
         raise notebook.BadNotebook(
@@ -44,7 +69,7 @@ def run(source: Path, destination: Path) -> float:
         )
     book = notebook.read(source)
     stored = copy.deepcopy(book)
-    client = NotebookClient(
+    client = Client(
         book,
         timeout=kernel.CELL_TIMEOUT,
         kernel_name="python3",
@@ -83,6 +108,11 @@ def run(source: Path, destination: Path) -> float:
             f"{source.name}: code cell {reached['cell']}: {first}"
         ) from error
     seconds = time.perf_counter() - start
+    if client.refused:
+        raise notebook.BadNotebook(
+            f"{source.name}: {client.refused[0]}, which the tests could not compare: "
+            "print or draw what is to stay, once"
+        )
     notebook.tidy(book)
     keep_equal(stored, book)
     notebook.write(book, destination)

@@ -5,6 +5,7 @@ The book is rendered once, from scratch, into a temporary folder, with the comma
 tried on a book of two pages with the same settings.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from booktools import notebook, render, repository
 
 pytestmark = pytest.mark.skipif(
-    not Path(render.command()[0]).is_file(),
+    importlib.util.find_spec("jupyter_book") is None,
     reason="jupyter-book is not installed in this environment",
 )
 
@@ -243,6 +244,20 @@ class TestMake:
         assert done.returncode == 1
         assert "Python 3.11 or newer" in done.stderr
         assert not (tmp_path / "venv").exists()
+
+    def test_a_stale_environment_is_one_clear_message(self, tmp_path):
+        gone = tmp_path / "python"
+        gone.symlink_to(tmp_path / "removed")
+        done = self.make("run", "CHAPTER=03_tensors", "READY=", f"PY={gone}")
+        assert done.returncode != 0
+        assert f"{gone} does not run" in done.stderr and "rm -rf" in done.stderr
+
+    def test_no_command_depends_on_where_the_checkout_was(self):
+        """Scripts of an environment hold the path it was made at."""
+        text = (notebook.ROOT / "Makefile").read_text()
+        called = re.findall(r"\$\((?:BIN|VENV|FLOOR)\)/(?:bin/)?([a-z][\w-]*)", text)
+        assert set(called) == {"python"}
+        assert render.command()[0] == sys.executable
 
     def test_unknown_chapter(self):
         # With this environment: a checkout without one would install it first.

@@ -67,6 +67,25 @@ def test_a_host_other_than_github_gets_no_colab_button(course):
 
 
 @pytest.mark.parametrize(
+    "typed",
+    [
+        "https://www.github.com/ada/tensors",
+        "HTTPS://GitHub.com/ada/tensors.git",
+        "https://WWW.GITHUB.COM/ada/tensors/",
+    ],
+)
+def test_github_in_any_spelling_gets_its_colab_button(course, typed):
+    repository.set_address(typed, course)
+    assert repository.address(course) == URL
+    config = yaml.safe_load((course / "_config.yml").read_text())
+    assert config["launch_buttons"]["colab_url"] == repository.COLAB
+
+
+def test_owner_and_name_keep_their_case():
+    assert repository.checked("https://github.com/Ada/TensorS").endswith("/Ada/TensorS")
+
+
+@pytest.mark.parametrize(
     "url",
     ["github.com/ada/tensors", "https://github.com/ada", "https://x.y/a b/c", 'h"x'],
 )

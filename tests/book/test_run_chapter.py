@@ -160,6 +160,47 @@ def test_the_kernel_imports_from_this_checkout(
     assert notebook.read(path).cells[1].outputs[0].text == "True\nTrue\n"
 
 
+DISPLAY = "from IPython.display import clear_output, display\n"
+NOT_COMPARED = {
+    "clears its output": "print(1)\nclear_output()",
+    "changes what it has displayed": "h = display(1, display_id='a')\nh.update(2)",
+    "opens a widget": "from comm import create_comm\ncreate_comm(target_name='w')",
+}
+
+
+@pytest.mark.parametrize("what", NOT_COMPARED)
+def test_what_cannot_be_compared_is_not_stored(chapters, capfd, what):
+    path = make(chapters, "x = 1", DISPLAY + NOT_COMPARED[what], "print(3)")
+    before = path.read_bytes()
+    status, out, err = main(capfd, "01_small")
+    assert (status, out) == (1, "")
+    said = f"01_small.ipynb: code cell 2 {what}, which the tests could not compare"
+    assert err.startswith(said)
+    assert path.read_bytes() == before
+
+
+def test_a_display_that_stays_as_it_is_is_stored(chapters, capfd):
+    path = make(chapters, DISPLAY + "display(1, display_id='a');")
+    assert main(capfd, "01_small")[0] == 0
+    assert notebook.read(path).cells[1].outputs[0].data == {"text/plain": "1"}
+
+
+def test_another_python3_on_the_readers_jupyter_path(
+    chapters, capfd, monkeypatch, tmp_path_factory
+):
+    """A kernel of that name in JUPYTER_PATH belongs to another environment."""
+    foreign = tmp_path_factory.mktemp("foreign")
+    spec = foreign / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    argv = ["false", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "P", "language": "x"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(foreign))
+    path = make(chapters, "print(1)")
+    assert main(capfd, "01_small")[0] == 0
+    assert notebook.read(path).cells[1].outputs[0].text == "1\n"
+    assert os.environ["JUPYTER_PATH"] == str(foreign)
+
+
 def test_fonts_are_listed_once(monkeypatch, tmp_path):
     calls = []
 
