@@ -21,7 +21,7 @@ from experiments.scenes.background import draw_background, draw_light
 from experiments.scenes.camera import Camera
 from experiments.scenes.dice import Dice
 
-__all__ = ["CLASSES", "Shapes", "draw"]
+__all__ = ["CLASSES", "Shapes", "cut_out", "draw", "post", "put", "street", "texture"]
 
 FINE = 3  # an object is drawn this many times finer, then averaged
 SMALLEST = 60  # visible pixels that an object must have to count
@@ -414,7 +414,7 @@ def draw(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
         names, from ``CLASSES``.
     """
     rng = np.random.default_rng([seed, index])
-    image = _street(seed, index, rng) if rng.random() < 0.85 else _texture(rng)
+    image = street(seed, index, rng) if rng.random() < 0.85 else texture(rng)
     height, width = image.shape[:2]
     owner, names = np.zeros((height, width), np.int64), []
     ground, last = rng.uniform(0.6, 0.95), None
@@ -429,13 +429,13 @@ def draw(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
             middle = last + rng.choice([-1, 1]) * rng.uniform(0.3, 1.2) * w
         foot = ground + (1.04 - ground) * tall / height * rng.uniform(0.6, 1.3)
         corner = int(middle - w / 2), int(min(1.1, foot) * height - h)
-        cover = _put(image, piece, corner, rng.uniform(0.6, 1.1))
+        cover = put(image, piece, corner, rng.uniform(0.6, 1.1))
         if cover.any():
             last = middle
             names.append(name)
             owner[cover] = len(names)
         if rng.random() < 0.12:
-            owner[_post(rng, image)] = 0
+            owner[post(rng, image)] = 0
     gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-0.08, 0.08)
     image = image * gain + offset + rng.normal(0, rng.uniform(0, 0.03), image.shape)
     if rng.random() < 0.5:
@@ -468,7 +468,7 @@ def _cast(rng: np.random.Generator, height: int) -> list[tuple[float, str]]:
     return sorted(objects)
 
 
-def _put(
+def put(
     image: np.ndarray, piece: Drawing, corner: tuple[int, int], light: float
 ) -> np.ndarray:
     """Paint an object into the image, in place; return what it covers, (H, W)."""
@@ -484,7 +484,7 @@ def _put(
     return covered
 
 
-def _post(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def post(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Paint a post or a rail, in place; return what it hides, (H, W)."""
     height, width = image.shape[:2]
     hidden = np.zeros((height, width), bool)
@@ -504,7 +504,7 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
     return sides if rng.random() < 0.4 else sides[::-1]
 
 
-def _street(seed: int, index: int, rng: np.random.Generator) -> np.ndarray:
+def street(seed: int, index: int, rng: np.random.Generator) -> np.ndarray:
     """A street without people, float (H, W, 3)."""
     height, width = _size(rng)
     dice = Dice(seed, index)
@@ -515,7 +515,7 @@ def _street(seed: int, index: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(street.image.astype(float), 0, 1)
 
 
-def _texture(rng: np.random.Generator) -> np.ndarray:
+def texture(rng: np.random.Generator) -> np.ndarray:
     """Soft random clouds of color, float (H, W, 3)."""
     height, width = _size(rng)
     image = np.zeros((height, width, 3))

@@ -108,7 +108,7 @@ def test_a_drawing_may_reach_over_the_edge():
     piece = shapes.Drawing(np.ones((4, 6, 3)), np.ones((4, 6)))
     for corner, pixels in ((-3, -2), 6), ((8, 9), 2), ((10, 0), 0), ((0, -4), 0):
         image = np.zeros((10, 10, 3))
-        covered = shapes._put(image, piece, corner, 0.5)
+        covered = shapes.put(image, piece, corner, 0.5)
         assert covered.sum() == pixels
         assert np.array_equal(image, np.repeat(covered[..., None] * 0.5, 3, axis=2))
 

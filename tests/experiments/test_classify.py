@@ -1,0 +1,54 @@
+"""How hard data/objects is: stored figures keep their bounds, and training learns."""
+
+import pytest
+import torch
+
+from course_utils.datasets import results
+from experiments import classify
+
+
+def test_the_stored_figures():
+    stored = results.load("objects")
+    by_model = {
+        name: [r for r in stored["runs"] if r["model"] == name]
+        for name in classify.MODELS
+    }
+    assert all(
+        [r["seed"] for r in runs] == list(classify.SEEDS) for runs in by_model.values()
+    )
+    assert max(r["val"] for r in by_model["linear"]) <= classify.CEILING
+    for run in by_model["convnet"]:
+        assert classify.FLOOR <= run["val"] <= 0.95 and run["seconds"] <= 60
+        assert run["weights"] == sum(p.numel() for p in classify.convnet().parameters())
+
+
+def test_a_few_pictures_are_learned():
+    """Ten of each class and four passes: more than chance on them, and on val."""
+    torch.set_num_threads(1)
+    run = classify.train("convnet", seed=0, epochs=8, each=10)
+    assert run["model"] == "convnet" and run["seed"] == 0 and run["seconds"] > 0
+    assert run["val"] > 1.5 / 12
+
+
+def test_a_seed_decides_everything():
+    one, other = (classify.train("linear", 3, epochs=1, each=2) for _ in range(2))
+    assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_moved_pictures():
+    images = torch.arange(2 * 3 * 8 * 8.0).reshape(2, 3, 8, 8)
+    before = images.clone()
+    moved = classify.moved(images, torch.Generator().manual_seed(0))
+    assert torch.equal(images, before) and moved.shape == images.shape
+    for one, other in zip(images, moved, strict=True):
+        assert one.sum() == other.sum() and not torch.equal(one, other)
+
+
+def test_an_unknown_model_is_quoted():
+    with pytest.raises(ValueError, match=r"one of .*'linear'.*, got 'vit'"):
+        classify.train("vit", 0)
+
+
+@pytest.mark.slow
+def test_the_floor():
+    assert classify.main(["--check"]) == 0
