@@ -48,7 +48,7 @@ SCALES = {
 }
 DIGITS = r"\d{1,3}(?:[,\u2009\u202f\u00a0]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?"
 NUMBER = re.compile(
-    rf"(?<![\w.])(?<!\d,)({DIGITS})(?:[eE]([+-]?\d+)(?!\w))?"
+    rf"(?<![\w.])({DIGITS})(?:[eE]([+-]?\d+)(?!\w))?"
     r"(?!\.\d)([\s\u00a0]*(?:%|percent\b)|-?\s*(?:hundred|thousand|million|billion|"
     r"trillion)s?\b(?:\s+percent\b)?)?"
 )
@@ -138,15 +138,16 @@ def bare(source: str) -> str:
 def chapters_named(text: str) -> set[int]:
     """The chapters that a text names, ranges counted out: "chapters 6 to 9"."""
     found: set[int] = set()
-    text = re.sub(r"[\[\]]", "", text)
-    for match in CHAPTERS.finditer(text):
-        low = None
-        for join, digits in re.findall(r"(to|[–-])?\D*?(\d+)", match[1]):
-            number = int(digits)
-            if join and low is not None and low <= number < low + 100:
-                found |= set(range(low, number))
-            found.add(number)
-            low = number
+    for match in CHAPTERS.finditer(re.sub(r"[\[\]]", "", without_links(text))):
+        low = last = None
+        for word in re.findall(r"\d+|to|[–-]", match[1]):
+            if not word.isdigit():
+                low = last
+                continue
+            last = int(word)
+            found |= set(range(low, last)) if low is not None else set()
+            found.add(last)
+            low = None
     return found
 
 
