@@ -167,7 +167,7 @@ CASES = {
     "no new terms": (swap("- *tensor*: a", "*tensor*: a"), "0 items under New here"),
     "a promise without link": (
         swap("[in a picture](#where-does-the-mean-lie)", "in a picture"),
-        "the promise 'see it in a picture;' needs one link",
+        "the promise 'see it in a picture;' needs a link",
     ),
     "a promise of nothing": (
         swap("(#where-does-the-mean-lie)", "(#where)"),
@@ -179,11 +179,11 @@ CASES = {
     ),
     "a promise elsewhere": (
         swap("(#where-does-the-mean-lie)", "(NN_template.ipynb#summary)"),
-        "needs one link to a section",
+        "needs a link to its section",
     ),
-    "a promise of two": (
-        swap("in a picture](", "in](#summary) [a picture]("),
-        "needs one link to a section",
+    "a second link to nothing": (
+        swap("see it [in a picture]", "[see](#none) it [in a picture]"),
+        "no section #none, as promised",
     ),
     # the answer under a heading
     "no answer": (swap(f"{ANSWER}\n\nA section", "A section"), "must be one sentence"),
@@ -417,10 +417,12 @@ def test_a_missing_hint(book, monkeypatch):
 
 GOOD = {
     "no new terms": swap("\n\n**New here**\n\n- *tensor*: a block of numbers", " Of"),
-    "two terms at once": swap("- *tensor*:", "- *tensor*, `array`:"),
+    "two terms at once": swap("- *tensor*:", "- *tensor*, in code `torch.Tensor`:"),
     "code and math in an answer": swap(
         ANSWER, "It is `a.b. c?` or $a.b. c?$ (A et al.)."
     ),
+    "a defined term in an answer": swap(ANSWER, "A **mean** is 3."),
+    "two links": swap("- see it", "- [see](#summary) it"),
     "a note after its cell": append(NOTE, "The cell prints"),
     "a planned chapter": append("Chapter 2 is planned. See [chapter](#summary) 3."),
     "a cut guess": swap("what is the mean of no", "what\nis the mean of no"),
