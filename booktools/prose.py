@@ -49,7 +49,7 @@ SCALES = {
 DIGITS = r"\d{1,3}(?:[,\u2009\u202f\u00a0]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?"
 NUMBER = re.compile(
     rf"(?<![\w.])({DIGITS})(?:[eE]([+-]?\d+)(?!\w))?"
-    r"(?!\.\d)([\s\u00a0]*(?:%|percent\b)|-?\s*(?:hundred|thousand|million|billion|"
+    r"(?!\d|\.\d)([\s\u00a0]*(?:%|percent\b)|-?\s*(?:hundred|thousand|million|billion|"
     r"trillion)s?\b(?:\s+percent\b)?)?"
 )
 READ = re.compile(r"(?<![A-Za-z_.\d])\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+")
@@ -284,7 +284,7 @@ def _texts(book) -> Iterator[tuple[str, str, dict]]:
 
 def _exempt(number: Number, text: str, works: list[str]) -> bool:
     whole = number.value == int(number.value) and "." not in number.written
-    if whole and number.value <= SMALL and not number.percent:
+    if whole and number.value <= SMALL:
         return True
     year = re.fullmatch(r"(?:19|20)\d\d", number.written)
     if year and any(re.search(rf"(?<!\d){year[0]}(?!\d)", work) for work in works):

@@ -234,9 +234,10 @@ def _card(notebook) -> list[str]:
 
 
 def _exercises(notebook) -> list[str]:
-    found, hardest = [], 0
+    found, hardest, outer = [], 0, ""
     for section in sections(notebook, depth=3):
-        if section.level != 3 or not re.match(r"\d+\. ", section.title):
+        outer = section.title if section.level == 2 else outer
+        if section.level != 3 or outer != "Exercises":
             continue
         where = f"exercise {section.title!r}:"
         below = paragraphs("\n".join(section.cells[0].source.splitlines()[1:]))

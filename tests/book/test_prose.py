@@ -18,7 +18,8 @@ TEXTS = {
     "-1.7 and 300 - 256": [1.7, 300, 256],
     "ResNet-50, E-041, float16, VGG16, v2.11.0, a 2D map": [2],
     "top-100": [100],
-    "torch 2.11 (2026)": [2.11, 2026],
+    "torch 2.11 (2026), 2.11.0, 10.1.1.": [2.11, 2026],
+    "in 2018. 0.5. 7.": [2018, 0.5, 7],
     "25/35 and the 16th": [25, 35, 16],
     "1\u202f000 and 10\u00a0000": [1000, 10000],
     "no numbers": [],
@@ -69,7 +70,7 @@ def missing(*arguments, **metadata) -> list[str]:
 
 #: text, code, output
 SHOWN = {
-    "small": ("12 boxes, 0 left", "", ""),
+    "small": ("12 boxes, 0 left, 5 percent", "", ""),
     "in the code": ("50 steps", "for step in range(50): pass", ""),
     "with underscores": ("10,000 steps", "steps = 10_000", ""),
     "in an exponent": ("a rate of 0.001", "rate = 1e-3", ""),
@@ -128,7 +129,12 @@ PLANTED = {
     "quoted elsewhere": ("it is 300\n\n## C\n\n`300`", "", "", "300"),
     "math elsewhere": ("$300$ and 300, $5", "", "", "300"),
     "after a price": ("\\$13 and \\$14", "", "", "13"),
-    "set-up": ("16 bits\n\n**Runs in** about 60 s.\n\nNow 60.", "", "", "16"),
+    "after the opening": (
+        "16 bits\n\n**Runs in** about 60 s.\n\nNow 60.",
+        "",
+        "",
+        "16",
+    ),
 }
 
 
