@@ -81,7 +81,7 @@ def _opening(notebook) -> list[str]:
             count = len(terms)
             found.append(f"opening: {count} items under New here; 1 to {NEW_TERMS}")
         for term in terms:
-            if not re.match(r"(?:\*[^*]+\*|`[^`]+`)[^:*]*: \S", term):
+            if not re.match(r"(?:\*[^*]+\*|`[^`]+`)[^:]*: \S", term):
                 found.append(f"opening: New here: '- *term*: words', got {term[:40]!r}")
     return found
 

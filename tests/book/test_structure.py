@@ -417,7 +417,8 @@ def test_a_missing_hint(book, monkeypatch):
 
 GOOD = {
     "no new terms": swap("\n\n**New here**\n\n- *tensor*: a block of numbers", " Of"),
-    "two terms at once": swap("- *tensor*:", "- *tensor*, in code `torch.Tensor`:"),
+    "two terms at once": swap("- *tensor*:", "- *tensor* and *shape*:"),
+    "a term and its code": swap("- *tensor*:", "- *tensor*, in code `torch.Tensor`:"),
     "code and math in an answer": swap(
         ANSWER, "It is `a.b. c?` or $a.b. c?$ (A et al.)."
     ),
