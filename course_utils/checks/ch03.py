@@ -80,7 +80,9 @@ def _contrast():
     every = _picture([v for v in range(256) if v not in (78, 178)])
     return [
         Case("factor 1 changes nothing", (_picture([7]), 1), expect=_picture([7])),
-        Case("100 with factor 2", (_picture([100]), 2), expect=_picture([72])),
+        Case(
+            "100 with factor 2 becomes 72", (_picture([100]), 2), expect=_picture([72])
+        ),
         Case(
             "too bright: 250 stops at 255", (_picture([250]), 2), expect=_picture([255])
         ),
