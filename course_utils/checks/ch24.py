@@ -199,41 +199,6 @@ def fixed_ciou() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise(
-    "24.iou_slope",
-    hint="Begin with A', the slope of the box's own area along x1, y1, x2 and y2: it "
-    "is (-h, -w, h, w). I' looks alike, with the sides of the intersection, and "
-    "is 0 for an edge that does not bound it.",
-)
-def iou_slope() -> list[Case]:
-    def case(says, boxes, targets):
-        expect = _slopes(box_ops.iou_loss, boxes, targets)
-        return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
-
-    def written(answer):
-        boxes = torch.tensor([[1.0, 1, 5, 5]], requires_grad=True)
-        with _no_autograd():
-            answer(boxes, torch.tensor([[0.0, 0, 4, 4]]))
-
-    square = torch.tensor([[0.0, 0, 4, 4]])
-    apart_x, apart_y = torch.tensor([[9.0, 1, 9, 1], [1.0, 9, 1, 9]])
-    return [
-        case("beyond the right lower corner", square + 1, square),
-        case("beyond the left upper corner", square - 1, square),
-        case("inside", torch.tensor([[1.0, 1, 3, 2]]), square),
-        case("around", torch.tensor([[-1.0, -2, 5, 7]]), square),
-        case("apart along x", square + apart_x, square),
-        case("apart along y", square + apart_y, square),
-        case("apart in both directions", square + 9, square),
-        case("no boxes", EMPTY, EMPTY),
-        case("many", _boxes(20, 1, torch.float64), _boxes(20, 2, torch.float64)),
-        Case("by hand", test=written),
-    ]
-
-
-# --- 6 ------------------------------------------------------------------------
-
-
 def _eiou(boxes, targets):
     loss = box_ops.distance_box_iou_loss(boxes, targets)
     hull = torch.maximum(boxes, targets)[:, 2:] - torch.minimum(boxes, targets)[:, :2]
@@ -271,4 +236,39 @@ def eiou_loss() -> list[Case]:
         case("no boxes", EMPTY, EMPTY),
         case("many", _boxes(20, 1), _boxes(20, 2)),
         Case("a slope can be taken", test=gradient),
+    ]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
+@exercise(
+    "24.iou_slope",
+    hint="Begin with A', the slope of the box's own area along x1, y1, x2 and y2: it "
+    "is (-h, -w, h, w). I' looks alike, with the sides of the intersection, and "
+    "is 0 for an edge that does not bound it.",
+)
+def iou_slope() -> list[Case]:
+    def case(says, boxes, targets):
+        expect = _slopes(box_ops.iou_loss, boxes, targets)
+        return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
+
+    def written(answer):
+        boxes = torch.tensor([[1.0, 1, 5, 5]], requires_grad=True)
+        with _no_autograd():
+            answer(boxes, torch.tensor([[0.0, 0, 4, 4]]))
+
+    square = torch.tensor([[0.0, 0, 4, 4]])
+    apart_x, apart_y = torch.tensor([[9.0, 1, 9, 1], [1.0, 9, 1, 9]])
+    return [
+        case("beyond the right lower corner", square + 1, square),
+        case("beyond the left upper corner", square - 1, square),
+        case("inside", torch.tensor([[1.0, 1, 3, 2]]), square),
+        case("around", torch.tensor([[-1.0, -2, 5, 7]]), square),
+        case("apart along x", square + apart_x, square),
+        case("apart along y", square + apart_y, square),
+        case("apart in both directions", square + 9, square),
+        case("no boxes", EMPTY, EMPTY),
+        case("many", _boxes(20, 1, torch.float64), _boxes(20, 2, torch.float64)),
+        Case("by hand", test=written),
     ]
