@@ -11,7 +11,6 @@ EXERCISES = chapter_code.exercises("02_python_essentials")
 CHANGES = [
     ("grouped", "    if group:\n        yield group", "", "one item"),
     ("grouped", "    if group:\n        yield group", "    yield group", "nothing"),
-    ("grouped", "group = []\n    if", "group.clear()\n    if", None),
     (
         "grouped",
         "            group = []\n    if",
