@@ -266,7 +266,8 @@ def detector(most=50):
 @pytest.mark.parametrize("n", [0, 3, 150])
 def test_training_sample(n):
     proposals, true, labels = boxes(n, 5), boxes(4, 6), torch.tensor([1, 2, 1, 3])
-    proposals = torch.cat([proposals, true + torch.rand(4, 4, generator=generator(1))])
+    near = true.repeat(8, 1) + 0.5 * torch.rand(32, 4, generator=generator(1))
+    proposals = torch.cat([proposals, near])  # more positives than are drawn
     torch.manual_seed(7)
     ours = OURS.training_sample(proposals, true, labels)
     torch.manual_seed(7)
@@ -348,7 +349,8 @@ MISTAKES = [
     ("roi_align", "0.5 if aligned else 0", "0"),
     ("roi_align", "clamp(min=1)", "clamp(min=0)"),
     ("training_sample", "torch.cat([proposals, boxes])", "proposals"),
-    ("training_sample", "rescue=False", "rescue=True"),
+    ("training_sample", "0.5, 0.5", "0.7, 0.5"),
+    ("training_sample", "0.25", "0.5"),
     ("detect", "range(1, logits", "range(0, logits"),
     ("detect", "(boxes, size)", "(boxes, size[::-1])"),
     ("detect", "> least", "> 0"),
