@@ -269,6 +269,103 @@ def sequence() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
+@exercise(
+    "19.unfreeze",
+    hint="Parameters are told apart by identity, id(w), not by value. Collect "
+    "the ids that the optimizer holds in all of its groups.",
+)
+def unfreeze() -> list[Case]:
+    def make():
+        body, head = nn.Linear(2, 2), nn.Linear(2, 1)
+        body.requires_grad_(False)
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.5, weight_decay=0.01)
+        return body, head, optimizer
+
+    def run(answer, optimizer, module, lr, added, groups):
+        got = answer(optimizer, module, lr)
+        if not all(w.requires_grad for w in module.parameters()):
+            raise Wrong("some of the module's parameters still require no gradient")
+        if len(optimizer.param_groups) != groups:
+            raise Wrong(
+                f"{groups} groups are expected, "
+                f"the optimizer has {len(optimizer.param_groups)}"
+            )
+        if got is None:
+            raise Wrong("None came back: the number of added parameters is wanted")
+        if isinstance(got, bool) or got != added:
+            raise Wrong(f"{added} parameters were to be added and counted; got {got!r}")
+        if added and optimizer.param_groups[-1]["lr"] != lr:
+            rate = optimizer.param_groups[-1]["lr"]
+            raise Wrong(f"the new group has the rate {rate}, not {lr}")
+        if added and len(optimizer.param_groups[-1]["params"]) != added:
+            raise Wrong("the new group does not hold the added parameters")
+
+    def plain(answer):
+        body, _, optimizer = make()
+        run(answer, optimizer, body, 0.1, added=2, groups=2)
+        if optimizer.param_groups[0]["lr"] != 0.5:
+            raise Wrong("the rate of the old group was changed")
+
+    def moves(answer):
+        body, head, optimizer = make()
+        answer(optimizer, body, 0.1)
+        before = body.weight.detach().clone()
+        head(body(torch.ones(1, 2))).square().sum().backward()
+        optimizer.step()
+        if torch.equal(before, body.weight):
+            raise Wrong("after a step the body's weight is where it was")
+
+    def some_known(answer):
+        body, head, optimizer = make()
+        optimizer.add_param_group({"params": [body.bias]})
+        both = nn.Sequential(body, head)
+        run(answer, optimizer, both, 0.1, added=1, groups=3)
+        if optimizer.param_groups[-1]["params"][0] is not body.weight:
+            raise Wrong("the new group should hold the body's weight, and only that")
+
+    def all_known(answer):
+        _, head, optimizer = make()
+        head.requires_grad_(False)  # known to the optimizer, and frozen later
+        run(answer, optimizer, head, 0.1, added=0, groups=1)
+
+    def again(answer):
+        body, _, optimizer = make()
+        answer(optimizer, body, 0.1)
+        run(answer, optimizer, body, 0.1, added=0, groups=2)
+
+    def nothing(answer):
+        _, _, optimizer = make()
+        run(answer, optimizer, nn.ReLU(), 0.1, added=0, groups=1)
+
+    def equal_values(answer):
+        body, head, optimizer = make()
+        twin = nn.Linear(2, 1)  # equal to the head, but not the head
+        twin.load_state_dict(head.state_dict())
+        twin.requires_grad_(False)
+        run(answer, optimizer, twin, 0.1, added=2, groups=2)
+
+    def shared(answer):
+        body, _, optimizer = make()
+        pair = nn.Sequential(body, nn.Linear(2, 2))
+        pair[1].weight = body.weight
+        run(answer, optimizer, pair, 0.1, added=3, groups=2)
+
+    tests = {
+        "a module without parameters": nothing,
+        "a frozen body": plain,
+        "it moves": moves,
+        "everything is known already": all_known,
+        "called twice": again,
+        "one of them is known already": some_known,
+        "equal values are not the same parameter": equal_values,
+        "a weight shared by two layers": shared,
+    }
+    return [Case(says, test=test) for says, test in tests.items()]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
 def _check_groups(model: nn.Sequential, wanted: list, lr: float, factor: float):
     """``wanted``: for each group the names of its parameters, and its rate."""
     names = {id(w): name for name, w in model.named_parameters()}
@@ -379,100 +476,3 @@ def layer_groups() -> list[Case]:
         ),
         case("no parameters at all", nn.Sequential(nn.ReLU()), []),
     ]
-
-
-# --- 6 ------------------------------------------------------------------------
-
-
-@exercise(
-    "19.unfreeze",
-    hint="Parameters are told apart by identity, id(w), not by value. Collect "
-    "the ids that the optimizer holds in all of its groups.",
-)
-def unfreeze() -> list[Case]:
-    def make():
-        body, head = nn.Linear(2, 2), nn.Linear(2, 1)
-        body.requires_grad_(False)
-        optimizer = torch.optim.SGD(head.parameters(), lr=0.5, weight_decay=0.01)
-        return body, head, optimizer
-
-    def run(answer, optimizer, module, lr, added, groups):
-        got = answer(optimizer, module, lr)
-        if not all(w.requires_grad for w in module.parameters()):
-            raise Wrong("some of the module's parameters still require no gradient")
-        if len(optimizer.param_groups) != groups:
-            raise Wrong(
-                f"{groups} groups are expected, "
-                f"the optimizer has {len(optimizer.param_groups)}"
-            )
-        if got is None:
-            raise Wrong("None came back: the number of added parameters is wanted")
-        if isinstance(got, bool) or got != added:
-            raise Wrong(f"{added} parameters were to be added and counted; got {got!r}")
-        if added and optimizer.param_groups[-1]["lr"] != lr:
-            rate = optimizer.param_groups[-1]["lr"]
-            raise Wrong(f"the new group has the rate {rate}, not {lr}")
-        if added and len(optimizer.param_groups[-1]["params"]) != added:
-            raise Wrong("the new group does not hold the added parameters")
-
-    def plain(answer):
-        body, _, optimizer = make()
-        run(answer, optimizer, body, 0.1, added=2, groups=2)
-        if optimizer.param_groups[0]["lr"] != 0.5:
-            raise Wrong("the rate of the old group was changed")
-
-    def moves(answer):
-        body, head, optimizer = make()
-        answer(optimizer, body, 0.1)
-        before = body.weight.detach().clone()
-        head(body(torch.ones(1, 2))).square().sum().backward()
-        optimizer.step()
-        if torch.equal(before, body.weight):
-            raise Wrong("after a step the body's weight is where it was")
-
-    def some_known(answer):
-        body, head, optimizer = make()
-        optimizer.add_param_group({"params": [body.bias]})
-        both = nn.Sequential(body, head)
-        run(answer, optimizer, both, 0.1, added=1, groups=3)
-        if optimizer.param_groups[-1]["params"][0] is not body.weight:
-            raise Wrong("the new group should hold the body's weight, and only that")
-
-    def all_known(answer):
-        _, head, optimizer = make()
-        head.requires_grad_(False)  # known to the optimizer, and frozen later
-        run(answer, optimizer, head, 0.1, added=0, groups=1)
-
-    def again(answer):
-        body, _, optimizer = make()
-        answer(optimizer, body, 0.1)
-        run(answer, optimizer, body, 0.1, added=0, groups=2)
-
-    def nothing(answer):
-        _, _, optimizer = make()
-        run(answer, optimizer, nn.ReLU(), 0.1, added=0, groups=1)
-
-    def equal_values(answer):
-        body, head, optimizer = make()
-        twin = nn.Linear(2, 1)  # equal to the head, but not the head
-        twin.load_state_dict(head.state_dict())
-        twin.requires_grad_(False)
-        run(answer, optimizer, twin, 0.1, added=2, groups=2)
-
-    def shared(answer):
-        body, _, optimizer = make()
-        pair = nn.Sequential(body, nn.Linear(2, 2))
-        pair[1].weight = body.weight
-        run(answer, optimizer, pair, 0.1, added=3, groups=2)
-
-    tests = {
-        "a module without parameters": nothing,
-        "a frozen body": plain,
-        "it moves": moves,
-        "everything is known already": all_known,
-        "called twice": again,
-        "one of them is known already": some_known,
-        "equal values are not the same parameter": equal_values,
-        "a weight shared by two layers": shared,
-    }
-    return [Case(says, test=test) for says, test in tests.items()]
