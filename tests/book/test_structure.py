@@ -425,7 +425,7 @@ GOOD = {
     "a defined term in an answer": swap(ANSWER, "A **mean** is 3."),
     "two links": swap("- see it", "- [see](#summary) it"),
     "a note after its cell": append(NOTE, "The cell prints"),
-    "a planned chapter": append("Chapter 2 is planned. See [chapter](#summary) 3."),
+    "a planned chapter": append("Chapter 99 is planned. See [chapter](#summary) 3."),
     "a cut guess": swap("what is the mean of no", "what\nis the mean of no"),
     "a harder one": swap("●○○ ·", "●●● ·"),
     "code with brackets": append("Call `losses[0](3)`."),
