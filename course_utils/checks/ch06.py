@@ -18,7 +18,11 @@ def _picture(*shape: int, seed: int = 0) -> torch.Tensor:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("06.nearest_index")
+@exercise(
+    "06.nearest_index",
+    hint="The center of new pixel o is (o + 1/2) n_in / n_out. Multiply numerator "
+    "and denominator by 2, and only whole numbers are left.",
+)
 def nearest_index() -> list[Case]:
     def case(says, n_in, n_out):
         places = [(2 * o + 1) * n_in // (2 * n_out) for o in range(n_out)]
@@ -42,7 +46,12 @@ def nearest_index() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("06.move_points")
+@exercise(
+    "06.move_points",
+    hint="Add the half first: then a point is a distance from the border, and "
+    "borders are multiplied by a ratio. Which of the two numbers in a size "
+    "belongs to x?",
+)
 def move_points() -> list[Case]:
     def case(says, points, old, new):
         scale = torch.tensor([new[1] / old[1], new[0] / old[0]])
@@ -64,7 +73,11 @@ def move_points() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("06.new_size")
+@exercise(
+    "06.new_size",
+    hint="Work with the shorter and the longer side, and decide only at the end "
+    "which of them is the height.",
+)
 def new_size() -> list[Case]:
     def case(says, height, width, size, max_size=None):
         nothing = tv_tensors.BoundingBoxes(
@@ -106,7 +119,11 @@ def _with_kernel(kernel, image, size):
     return image
 
 
-@exercise("06.lanczos")
+@exercise(
+    "06.lanczos",
+    hint="torch.sinc has the factor pi inside. Cut off by the distance without its "
+    "sign.",
+)
 def lanczos() -> list[Case]:
     def right(d):
         inside = torch.sinc(d) * torch.sinc(d / 3)
@@ -141,7 +158,11 @@ def lanczos() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("06.fixed_rotation")
+@exercise(
+    "06.fixed_rotation",
+    hint="Start with 0 degrees, where the picture must stay as it is: that brings "
+    "two of the three mistakes to light. A quarter turn shows the third.",
+)
 def fixed_rotation() -> list[Case]:
     def case(says, image, degrees):
         expect = v2.functional.rotate(image, degrees, InterpolationMode.BILINEAR)
@@ -162,7 +183,11 @@ def fixed_rotation() -> list[Case]:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("06.shrink_labels")
+@exercise(
+    "06.shrink_labels",
+    hint="Make one mask for each class, shrink each mask by mode='area', and ask "
+    "which share is the largest.",
+)
 def shrink_labels() -> list[Case]:
     def case(says, labels, size):
         return Case(says, args=(labels, size), expect=_by_share(labels, size))
