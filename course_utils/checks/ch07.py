@@ -25,7 +25,11 @@ def _boxes(n: int, seed: int, height: int, width: int) -> torch.Tensor:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("07.flip_points")
+@exercise(
+    "07.flip_points",
+    hint="Work on a copy: first mirror every x, as the edges of a box. Then put, "
+    "for each pair, the points of one index in the place of the other.",
+)
 def flip_points() -> list[Case]:
     def case(says, points, width, pairs):
         expect = points.clone()
@@ -49,7 +53,12 @@ def flip_points() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("07.pooled")
+@exercise(
+    "07.pooled",
+    hint="Give each picture the weight of its share of all pixels. The variance of"
+    " all pixels has two parts: the mean of the variances, and the spread of "
+    "the means about the common mean.",
+)
 def pooled() -> list[Case]:
     def case(says, pictures):
         counts = torch.tensor([p.shape[1] for p in pictures])
@@ -85,7 +94,12 @@ def pooled() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("07.unletterbox")
+@exercise(
+    "07.unletterbox",
+    hint="Write down how a point of the original gets into the square: a scale, "
+    "then a shift by the bar on the left or on top. Undo the two in reverse "
+    "order.",
+)
 def unletterbox() -> list[Case]:
     def case(says, boxes, height, width, side):
         scale = side / max(height, width)
@@ -114,7 +128,12 @@ def unletterbox() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("07.fixed_crop")
+@exercise(
+    "07.fixed_crop",
+    hint="Go through the lines one by one with a window that is wider than high "
+    "and two people, one of them outside. Which number belongs to x, and "
+    "which list has to get shorter?",
+)
 def fixed_crop() -> list[Case]:
     image = _draw(3, 30, 40, seed=6, high=256).to(torch.uint8)
 
@@ -192,7 +211,12 @@ def _target(masks: torch.Tensor, **more) -> dict:
     }
 
 
-@exercise("07.keep_visible")
+@exercise(
+    "07.keep_visible",
+    hint="Count the pixels of each mask that are left, and make one boolean tensor"
+    " of who stays. It selects masks, labels and iscrowd; boxes and area come"
+    " from the masks.",
+)
 def keep_visible() -> list[Case]:
     def masks(*pixels):
         """Masks of 6 x 8, each with that many pixels, in reading order."""
@@ -252,7 +276,11 @@ def keep_visible() -> list[Case]:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("07.turned_box")
+@exercise(
+    "07.turned_box",
+    hint="mask.nonzero(as_tuple=True) gives rows and columns; each pixel has four "
+    "corners. Turn them with the two formulas that rotate_boxes uses.",
+)
 def turned_box() -> list[Case]:
     def case(says, mask, degrees):
         height, width = mask.shape
@@ -328,7 +356,11 @@ def _run(transform, seed):
     return result
 
 
-@exercise("07.random_shift")
+@exercise(
+    "07.random_shift",
+    hint="Draw dx and dy once, in make_params. A shift by dx to the right is a "
+    "crop that begins at the column -dx.",
+)
 def random_shift() -> list[Case]:
     def moves(result):
         image, target = result
