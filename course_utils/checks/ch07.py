@@ -46,6 +46,7 @@ def flip_points() -> list[Case]:
         case("two pairs and a nose", many[:, :5], 100, [(1, 2), (3, 4)]),
         case("a pair far apart", many, 128, [(5, 0), (2, 3)]),
         case("nobody", torch.zeros(0, 3, 2), 50, [(0, 2)]),
+        case("a point outside", torch.tensor([[[-2.0, 5], [8, 6]]]), 10, [(0, 1)]),
         case("float64", many.double() / 3, 40, [(0, 1)]),
     ]
 
@@ -119,6 +120,7 @@ def unletterbox() -> list[Case]:
         case("a tall picture", torch.tensor([[60.0, 20, 90, 180]]), 100, 50, 200),
         case("made smaller", torch.tensor([[10.0, 30, 50, 60]]), 300, 400, 100),
         case("over the bars", torch.tensor([[-5.0, 10, 220, 190]]), 50, 100, 200),
+        case("a box in a bar", torch.tensor([[20.0, 10, 60, 40]]), 50, 100, 200),
         case("no boxes", torch.zeros(0, 4), 50, 100, 200),
         case("many", _boxes(9, 5, 128, 128), 33, 47, 128),
         case("float64", whole.double(), 50, 100, 200),
@@ -179,6 +181,7 @@ def fixed_crop() -> list[Case]:
     left_right = torch.tensor([[2.0, 8, 8, 14], [14, 8, 20, 14]])
     touching = torch.tensor([[2.0, 2, 10, 10]])
     thin = torch.tensor([[10.25, 5, 10.75, 9]])
+    tiny = torch.tensor([[10.25, 5, 10.375, 5.5]])
     return [
         case("a box inside", one, 4, 10, 20, 20),
         case("cut at the lower border", one, 0, 10, 10, 25),
@@ -186,6 +189,7 @@ def fixed_crop() -> list[Case]:
         case("outside in one direction only", left_right, 0, 10, 25, 25),
         case("a box that only touches", touching, 0, 10, 20, 20),
         case("half a pixel wide has an area", thin, 0, 0, 20, 20),
+        case("a tiny box has an area", tiny, 0, 0, 20, 20),
         case("no boxes", torch.zeros(0, 4), 0, 0, 10, 10),
         case("many", _boxes(12, 7, 30, 40), 7, 11, 13, 22),
     ]
@@ -251,6 +255,11 @@ def keep_visible() -> list[Case]:
                 "the canvas of the boxes should be the masks' size, (6, 8), got "
                 f"{tuple(result['boxes'].canvas_size)}"
             )
+        if result["boxes"].format != tv_tensors.BoundingBoxFormat.XYXY:
+            raise Wrong(
+                f"the format of the boxes should stay XYXY, got "
+                f"{result['boxes'].format.value}"
+            )
 
     def many(*pixels):
         return torch.tensor(pixels)
@@ -259,6 +268,7 @@ def keep_visible() -> list[Case]:
         case("everything is left", masks(12), many(12), 0.5),
         case("exactly the share", masks(10), many(40), 0.25),
         case("one of two stays", masks(3, 30), many(40, 40), 0.25),
+        case("each by its own share", masks(9, 4), many(40, 8), 0.5),
         case("nothing is left, least=0", masks(0, 5), many(9, 9), 0.0),
         case("nobody stays", masks(1, 2), many(40, 40), 0.5),
         case("nobody was there", masks(1)[:0], many(1)[:0], 0.5),
@@ -388,6 +398,9 @@ def random_shift() -> list[Case]:
         if tuple(image.shape) != (3, 24, 32) or image.dtype != torch.uint8:
             got = f"{tuple(image.shape)}, {image.dtype}"
             raise Wrong(f"image: (3, 24, 32), uint8 expected, got {got}")
+        if tuple(target["boxes"].canvas_size) != (24, 32):
+            got = tuple(target["boxes"].canvas_size)
+            raise Wrong(f"the canvas of the boxes should stay (24, 32), got {got}")
         if target["labels"].tolist() != [3] or target["name"] != "block":
             raise Wrong("labels and other entries should pass through unchanged")
 
@@ -436,6 +449,20 @@ def random_shift() -> list[Case]:
                         f"says {box.tolist()}"
                     )
 
+    def black(answer):
+        transform = _made(answer, 5)
+        _, known = _sample()
+        bright = tv_tensors.Image(torch.full((3, 24, 32), 200, dtype=torch.uint8))
+        known["masks"] = tv_tensors.Mask(torch.ones(1, 24, 32, dtype=torch.uint8))
+        for seed in range(20):
+            torch.manual_seed(seed)
+            image, target = transform(bright, dict(known))
+            if not torch.equal(image, 200 * target["masks"].expand(3, -1, -1)):
+                raise Wrong(
+                    "a bright picture was shifted: where nothing is known, image and "
+                    "mask should be 0, and everywhere else as they were"
+                )
+
     def alone(answer):
         transform = _made(answer, 4)
         torch.manual_seed(0)
@@ -449,5 +476,6 @@ def random_shift() -> list[Case]:
         Case("image, mask and box move together", test=together),
         Case("both ends are drawn, dx and dy apart", test=both_ends),
         Case("over the border: black, and clamped", test=border),
+        Case("black where nothing is known", test=black),
         Case("an image alone", test=alone),
     ]
