@@ -421,6 +421,7 @@ def test_bad_shapes_are_named():
         OURS.GroupNorm(4, 6)
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool], ids=str)
 def test_integers_are_refused_by_both(dtype):
     x = torch.ones(2, 4, 3, 8).to(dtype)
