@@ -43,7 +43,7 @@ from booktools.text_compare import too_fine
 __all__ = ["Limits", "anatomy", "bold_terms", "book", "comparable", "glossary_terms"]
 
 # Chapters not yet written for two speeds (booktools.two_speeds); it only shrinks.
-ONE_SPEED = frozenset("10 12 18 23 25 27".split())
+ONE_SPEED = frozenset("25 27".split())
 
 PATH = re.compile(
     r"(?<![\w.:/])/(?:home|root|tmp|work|usr|opt|var|Users|private|mnt)/\w"
