@@ -128,7 +128,7 @@ MISTAKES = {
         "recall = hits / max([1, *hits])",
     ),
     "classes without objects count": ("        return None", "        return 0.0, 0.0"),
-    "eleven points": ("else 101)", "else 11)"),
+    "eleven points": ("np.linspace(0, 1, 101)}", "np.linspace(0, 1, 11)}"),
     "no envelope": ("np.maximum.accumulate(precision[::-1])[::-1]", "precision"),
     "points beyond": ("(recall, points)", '(recall, points, "right")'),
     "nine thresholds": ("np.linspace(0.5, 0.95, 10)", "np.linspace(0.5, 0.9, 9)"),
