@@ -254,6 +254,20 @@ def interval_tensor(a, b, draws):
     return torch.tensor(interval(a, b, draws))
 
 
+def error_linspace(scores, correct, num_bins):
+    """Its edges miss 0.3 and 0.7 by a last bit."""
+    if len(scores) == 0:
+        return 0.0
+    edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64)[1:-1]
+    bins = torch.bucketize(scores.double(), edges, right=True)
+    error = 0.0
+    for b in bins.unique():
+        inside = bins == b
+        gap = scores[inside].double().mean() - correct[inside].double().mean()
+        error += inside.sum().item() * abs(gap.item())
+    return error / len(scores)
+
+
 WRONG = [
     ("25.f1_score", f1_above, "equal to the threshold"),
     ("25.f1_score", f1_from_parts, "nothing is kept"),
@@ -280,6 +294,7 @@ WRONG = [
     ("25.fixed_ap", ap_mean, "without detections"),
     ("25.calibration_error", error_unweighted, "of different size"),
     ("25.calibration_error", error_last_bin, "a score of 1"),
+    ("25.calibration_error", error_linspace, "on the edges"),
     ("25.calibration_error", error_middle, "too high here"),
     ("25.calibration_error", error_overall, "too high here"),
     ("25.calibration_error", error_empty, "no detections"),

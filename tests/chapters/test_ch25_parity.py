@@ -170,6 +170,25 @@ def test_average_precision_equals_the_package(rule):
         assert ours == pytest.approx(package, abs=1e-12)
 
 
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(KeyError, match="voc2012"):
+        OURS.average_precision([0.5, 1.0], [1.0, 1.0], "voc2012")
+
+
+def test_the_trapezoid_is_that_of_cityscapes():
+    """Without equal scores: half the distance of both neighbors is a point's width."""
+    rng = np.random.default_rng(6)
+    for n in range(1, 30):
+        right = rng.random(n) < 0.5
+        count = right.sum() + n % 3 + 1
+        precision, recall = right.cumsum() / np.arange(1, n + 1), right.cumsum() / count
+        heights = np.concatenate([precision[:1], precision])
+        places = np.concatenate([[0, 0], recall, recall[-1:]])
+        area = (heights * (places[2:] - places[:-2]) / 2).sum()
+        ours = OURS.average_precision(recall, precision, "trapezoid")
+        assert ours == pytest.approx(area, abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_plain_functions_equal_the_package(seed):
     """Without crowds: verdicts by picture, and matching of one class."""
