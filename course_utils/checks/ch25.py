@@ -47,6 +47,7 @@ def f1_score() -> list[Case]:
         case(
             "a score equal to the threshold", torch.tensor([0.5]), _verdicts(1), 1, 0.5
         ),
+        case("a score just below", torch.tensor([0.48]), _verdicts(1), 1, 0.5),
         case("nothing is kept", three, verdicts, 4, 0.95),
         case("no object, one false alarm", three[1:2], verdicts[1:2], 0, 0.5),
         case("nothing at all", NONE, NO_VERDICTS, 0, 0.5),
@@ -92,6 +93,7 @@ def voc_match() -> list[Case]:
         ),
         case("its best object is taken, another would do", [0.9, 0.8], second),
         case("equal scores", [0.5, 0.5], torch.tensor([[0.75], [0.875]])),
+        case("a poor box takes nothing", [0.9, 0.8], torch.tensor([[0.25], [0.75]])),
         case("no objects", [0.9, 0.8], torch.zeros(2, 0)),
         case("no detections", [], torch.zeros(0, 3)),
         case("equal overlaps", [0.9, 0.8], torch.tensor([[0.75, 0.75], [0.0, 0.625]])),
@@ -128,6 +130,7 @@ def cheapest_threshold() -> list[Case]:
     return [
         case("one right detection", three[:1], _verdicts(1), 1, 1, 1),
         case("one wrong detection: report nothing", three[:1], _verdicts(0), 1, 1, 1),
+        case("objects that no detection finds", three[:1], _verdicts(0), 3, 1, 1),
         case("a miss costs more", three, _verdicts(1, 0, 1), 2, 1, 3),
         case("a false alarm costs more", three, _verdicts(1, 0, 1), 2, 3, 1),
         case("equal costs: the higher one", three, _verdicts(1, 0, 1), 2, 1, 1),
