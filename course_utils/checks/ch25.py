@@ -47,8 +47,8 @@ def f1_score() -> list[Case]:
         case(
             "a score equal to the threshold", torch.tensor([0.5]), _verdicts(1), 1, 0.5
         ),
-        case("a score just below", torch.tensor([0.48]), _verdicts(1), 1, 0.5),
         case("nothing is kept", three, verdicts, 4, 0.95),
+        case("a score just below", torch.tensor([0.48]), _verdicts(1), 1, 0.5),
         case("no object, one false alarm", three[1:2], verdicts[1:2], 0, 0.5),
         case("nothing at all", NONE, NO_VERDICTS, 0, 0.5),
         case("no detections", NONE, NO_VERDICTS, 3, 0.5),
