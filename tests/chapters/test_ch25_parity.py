@@ -130,7 +130,7 @@ MISTAKES = {
     "classes without objects count": ("        return None", "        return 0.0, 0.0"),
     "eleven points": ("np.linspace(0, 1, 101)}", "np.linspace(0, 1, 11)}"),
     "no envelope": ("np.maximum.accumulate(precision[::-1])[::-1]", "precision"),
-    "points beyond": ("(recall, points)", '(recall, points, "right")'),
+    "points beyond": ("POINTS[rule])", 'POINTS[rule], "right")'),
     "nine thresholds": ("np.linspace(0.5, 0.95, 10)", "np.linspace(0.5, 0.9, 9)"),
     "the end of AR": ("last = recall[-1]", "last = recall.mean()"),
 }
