@@ -42,9 +42,6 @@ from booktools.text_compare import too_fine
 
 __all__ = ["Limits", "anatomy", "bold_terms", "book", "comparable", "glossary_terms"]
 
-# Chapters not yet written for two speeds (booktools.two_speeds); it only shrinks.
-ONE_SPEED = frozenset("25 27".split())
-
 PATH = re.compile(
     r"(?<![\w.:/])/(?:home|root|tmp|work|usr|opt|var|Users|private|mnt)/\w"
     r"|\b[A-Z]:\\\w|site-packages|ipykernel_\d+"
@@ -175,9 +172,7 @@ def anatomy(notebook, path: Path, url: str, limits: Limits | None = None) -> lis
         problems += rule(notebook, path, url, limits)
     for rule in (_links, _exercises, _notes, _filters):
         problems += rule(notebook, path, url, limits)
-    if path.name[:2] not in ONE_SPEED:
-        problems += two_speeds.problems(notebook, path, limits.core)
-    return problems
+    return problems + two_speeds.problems(notebook, path, limits.core)
 
 
 def _opening(notebook, path, url, limits) -> list[str]:
@@ -194,10 +189,7 @@ def _opening(notebook, path, url, limits) -> list[str]:
     starts = [re.match(r"\*\*(.+?)[.:]?\*\*", block) for block in blocks]
     order = [match[1] for match in starts if match]
     expected = list(OPENING)
-    if path.name[:2] in ONE_SPEED:
-        expected = [name for name in OPENING if name not in ("Takes", "New here")]
-        order = [name for name in order if name not in ("Takes", "New here")][:4]
-    elif "New here" not in order:
+    if "New here" not in order:
         expected.remove("New here")
     if order != expected:
         found.append(f"opening: paragraphs must open with {expected}, got {order}")
@@ -424,8 +416,8 @@ NOTE_OPENING = re.compile(r"^> \*Often written, not so\* \(E-\d{3}(?:, E-\d{3})*
 
 
 def _notes(notebook, path, url, limits) -> list[str]:
-    found, count, old = [], 0, path.name[:2] in ONE_SPEED
-    for cell, after in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+    found, count = [], 0
+    for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
         for match in NOTE.finditer(cell.source):
@@ -433,8 +425,6 @@ def _notes(notebook, path, url, limits) -> list[str]:
             if not NOTE_OPENING.match(cell.source[match.start() :]):
                 line = cell.source[match.start() :].splitlines()[0]
                 found.append(f"a note must open with its errata's numbers: {line[:60]}")
-            if old and (after is None or after.cell_type != "code"):
-                found.append("a note is not followed by the cell that shows the truth")
     if count > limits.notes:
         found.append(f"{count} notes 'Often written, not so'; {limits.notes} at most")
     return found

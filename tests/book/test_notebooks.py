@@ -90,14 +90,6 @@ def test_stored_form(path):
     assert same, f"store it again: {how.format(path.stem)}"
 
 
-def test_chapters_of_one_speed_are_those_without_a_card():
-    """Who rewrites a chapter takes its number out of structure.ONE_SPEED."""
-    has = {path.name[:2]: structure.headings(chapter(path)) for path in CHAPTERS}
-    assert {
-        number for number, titles in has.items() if (3, "What to keep") not in titles
-    } == structure.ONE_SPEED
-
-
 def test_book():
     chapters = {path.stem: chapter(path) for path in CHAPTERS}
     glossary = (notebook.ROOT / "glossary.md").read_text()

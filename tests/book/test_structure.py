@@ -445,14 +445,6 @@ def test_good(book, change):
     assert problems(book) == []
 
 
-def test_a_chapter_of_one_speed(book, monkeypatch):
-    """Not yet rewritten: the rules of two speeds are not asked of it."""
-    monkeypatch.setattr(structure, "ONE_SPEED", {"NN"})
-    swap("**Takes**", "Takes")(book)
-    swap("### What to keep", "What to keep")(book)
-    assert problems(book) == []
-
-
 GOOD_TEXT = """`<br>` and `{doc}` in code, $a < b > c$, a link [x](https://a.b), <https://a.b>,
 1 < 2, $5 and $6.
 
