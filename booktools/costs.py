@@ -8,7 +8,7 @@ everywhere.
 - ``pytest --costs`` (part of ``make test``) prints the factor, the ten dearest tests,
   the chapters, and the sum of each part.
 - ``pytest --update-costs`` (``make costs``) records what each file cost in
-  ``tests/costs.json``.
+  ``tests/costs.json``, which tells what was measured from what was estimated.
 - Under ``-n`` the dearest files start first, by that table; a file that is not in it
   comes before all others.
 """
@@ -22,9 +22,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-__all__ = ["CostsPlugin", "by_cost", "cpu_seconds", "read_table"]
+__all__ = [
+    "CostsPlugin",
+    "by_cost",
+    "contradicted",
+    "cpu_seconds",
+    "measured",
+    "read_table",
+]
 
 TABLE = Path("tests", "costs.json")
+ESTIMATED, MEASURED = "estimated", "measured"
 DEAREST = 10
 
 
@@ -49,15 +57,39 @@ def read_table(root: Path) -> dict[str, float]:
     Raises:
         ValueError: the table is not a mapping of paths to numbers.
     """
+    return {
+        path: cost for part in _tables(root).values() for path, cost in part.items()
+    }
+
+
+def measured(root: Path) -> dict[str, float]:
+    """The same, of the files whose costs ``make costs`` has measured."""
+    return _tables(root)[MEASURED]
+
+
+def _tables(root: Path) -> dict[str, dict[str, float]]:
     try:
         table = json.loads((root / TABLE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
-    if not isinstance(table, dict) or not all(
-        isinstance(v, (int, float)) for v in table.values()
-    ):
-        raise ValueError(f"{TABLE} must map paths to numbers, got {table!r:.80}")
-    return table
+        table = {}
+    parts = {ESTIMATED: {}, MEASURED: {}}
+    wrong = ValueError(f"{TABLE} must map paths to numbers, got {table!r:.80}")
+    if not isinstance(table, dict):
+        raise wrong
+    if any(not isinstance(value, dict) for value in table.values()):
+        table = {ESTIMATED: table}  # no word on where the numbers come from
+    for name, part in table.items():
+        if name not in parts or not all(
+            isinstance(v, (int, float)) for v in part.values()
+        ):
+            raise wrong
+        parts[name] = part
+    return parts
+
+
+def contradicted(stated: float, cost: float) -> bool:
+    """Whether a measured cost is more than twice, or less than half, what is stated."""
+    return not stated / 2 <= cost <= 2 * stated
 
 
 def by_cost(files: Iterable[str], table: Mapping[str, float]) -> list[str]:
@@ -209,9 +241,15 @@ def per_file(costs: Mapping[str, float]) -> dict[str, float]:
 
 def update(root: Path, costs: Mapping[str, float], factor: float) -> Path:
     """Record the costs of the files that ran; those that are gone leave the table."""
-    table = read_table(root) | {
-        file: round(seconds * factor, 1) for file, seconds in per_file(costs).items()
+    parts = _tables(root)
+    now = {file: round(cost * factor, 1) for file, cost in per_file(costs).items()}
+    for file in now:
+        parts[ESTIMATED].pop(file, None)
+    parts[MEASURED] |= now
+    kept = {
+        name: {file: part[file] for file in sorted(part) if (root / file).is_file()}
+        for name, part in parts.items()
     }
-    kept = {file: table[file] for file in sorted(table) if (root / file).is_file()}
-    (root / TABLE).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({name: part for name, part in kept.items() if part}, indent=1)
+    (root / TABLE).write_text(f"{text}\n", encoding="utf-8")
     return TABLE

@@ -2,7 +2,9 @@
 
 After an edit by hand, ``python -m booktools.run_chapter --tidy 03_tensors`` writes the
 file in its stored form without running it: cell ids follow the cells' text, and outputs
-stay. Whether they still hold is for the tests to say.
+stay. Whether they still hold is for the tests to say. Both write into the opening how
+long the chapter takes to read (:mod:`booktools.reading`) and, where that was measured,
+to run.
 """
 
 import copy
@@ -14,7 +16,15 @@ from pathlib import Path
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from booktools import cell_compare, instruments, kernel, notebook, structure
+from booktools import (
+    cell_compare,
+    instruments,
+    kernel,
+    notebook,
+    reading,
+    structure,
+)
+from booktools.costs import measured
 
 USAGE = (
     "usage: python -m booktools.run_chapter [--tidy] CHAPTER, for example 03_tensors"
@@ -115,8 +125,15 @@ def run(source: Path, destination: Path) -> float:
         )
     notebook.tidy(book)
     keep_equal(stored, book)
-    notebook.write(book, destination)
+    store(book, destination)
     return seconds
+
+
+def store(book, destination: Path) -> None:
+    """Write a notebook in its stored form, with the times that were counted."""
+    cost = measured(notebook.ROOT).get(f"chapters/{destination.name}")
+    reading.renew(book, cost)
+    notebook.write(notebook.tidy(book), destination)
 
 
 def keep_equal(stored, book) -> None:
@@ -157,7 +174,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         if only_tidy:
-            notebook.write(notebook.tidy(notebook.read(source)), source)
+            store(notebook.read(source), source)
             print(f"{source.relative_to(notebook.ROOT)}: stored, not run")
             return 0
         from course_utils.runtime import profile

@@ -7,19 +7,41 @@ problems as one line each; an empty list is a pass.
 """
 
 import ast
-import functools
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from booktools import cell_compare, figure_compare
+from booktools import figure_compare, two_speeds
+from booktools.parts import (
+    CODE_SPAN,
+    ENDING,
+    IGNORE,
+    OPENING,
+    anchor,
+    anchors,
+    code_cells,
+    compared,
+    fences,
+    headings,
+    items,
+    links,
+    opening_text,
+    paragraphs,
+    pictures,
+    plain,
+    printed,
+    promises,
+    same_title,
+    sections,
+    tags_of,
+)
+from booktools.reading import CORE
 from booktools.setup_cell import setup_cell
 from booktools.text_compare import too_fine
 
 __all__ = ["Limits", "anatomy", "bold_terms", "book", "comparable", "glossary_terms"]
 
-IGNORE = "nbval-ignore-output"
 PATH = re.compile(
     r"(?<![\w.:/])/(?:home|root|tmp|work|usr|opt|var|Users|private|mnt)/\w"
     r"|\b[A-Z]:\\\w|site-packages|ipykernel_\d+"
@@ -39,6 +61,7 @@ class Limits:
     long_lines: int = 65
     columns: int = 80
     notes: int = 6
+    core: tuple[int, int] = CORE  # minutes
     ignored_percent: float = 3.0
     loosened_percent: float = 5.0
 
@@ -131,98 +154,6 @@ def _text(value) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-# --- parts of a notebook ---------------------------------------------------------
-
-
-def code_cells(notebook) -> list:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def tags_of(cell) -> list[str]:
-    return list(cell.metadata.get("tags", []))
-
-
-def pictures(cell) -> list[bytes]:
-    return cell_compare.outputs_of(cell.outputs).pictures
-
-
-def compared(cell) -> list[str]:
-    """The texts of a cell's outputs, as they are compared."""
-    texts = cell_compare.outputs_of(cell.outputs).texts
-    return [text for values in texts.values() for text in values]
-
-
-def printed(cell) -> list[str]:
-    """All that a reader sees of a cell's outputs, tracebacks included."""
-    frames = ["\n".join(o.traceback) for o in cell.outputs if o.output_type == "error"]
-    return compared(cell) + frames
-
-
-CODE_SPAN = re.compile(r"(?s)(`+)(?!`)(.*?)(?<!`)\1(?!`)")
-
-
-def without_blocks(source: str) -> str:
-    """Markdown without its fenced code."""
-    return re.sub(r"(?ms)^(```+|~~~+).*?^\1[`~]*\s*$", "", source)
-
-
-def prose(cell, code="``") -> str:
-    """A text cell without code and math, where signs mean something else.
-
-    ``code`` stands for each code span (as in :func:`re.sub`).
-    """
-    text = CODE_SPAN.sub(code, without_blocks(cell.source))
-    text = re.sub(r"(?s)\$\$.*?\$\$", "", text)
-    return re.sub(r"(?<![\\\w])\$[^$\n]+\$", "", text)
-
-
-def fences(cell) -> list[str]:
-    return re.findall(r"(?m)^\s*(?:```+|~~~+|:::+)(.*)$", cell.source)
-
-
-@dataclass
-class Section:
-    """A level-2 heading and the cells up to the next one."""
-
-    title: str
-    cells: list = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(c.source for c in self.cells if c.cell_type == "markdown")
-
-
-def sections(notebook) -> list[Section]:
-    """The chapter cut at its level-2 headings; the first part has no title."""
-    found = [Section("")]
-    for cell in notebook.cells:
-        if cell.cell_type != "markdown":
-            found[-1].cells.append(cell)
-            continue
-        for piece in re.split(r"(?m)^(?=## )", cell.source):
-            if piece.startswith("## "):
-                found.append(Section(piece.splitlines()[0][3:].strip()))
-            if piece.strip():
-                found[-1].cells.append(type(cell)(cell_type="markdown", source=piece))
-    return found
-
-
-def headings(notebook) -> list[tuple[int, str]]:
-    found = []
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            text = without_blocks(cell.source)
-            for marks, title in re.findall(r"(?m)^(#{1,6})\s+(.+?)\s*$", text):
-                found.append((len(marks), title))
-    return found
-
-
-def anchor(title: str) -> str:
-    """The name under which a link finds a heading (as myst-parser makes it)."""
-    title = re.sub(r"[`*]", "", title).strip().lower().replace(" ", "-")
-    return re.sub(r"[^\w\-]", "", title)
-
-
 # --- the chapter -----------------------------------------------------------------
 
 
@@ -241,35 +172,12 @@ def anatomy(notebook, path: Path, url: str, limits: Limits | None = None) -> lis
         problems += rule(notebook, path, url, limits)
     for rule in (_links, _exercises, _notes, _filters):
         problems += rule(notebook, path, url, limits)
-    return problems
-
-
-PROMISES = "In this chapter you will"
-OPENING = (PROMISES, "Needs", "Runs in", "Data")
-
-
-def opening_text(notebook) -> str:
-    texts = []
-    for cell in notebook.cells:
-        if cell.cell_type != "markdown":
-            break
-        texts.append(cell.source)
-    return "\n\n".join(texts)
-
-
-def _bullets(text: str) -> list[str]:
-    return re.findall(r"(?m)^[-*]\s+\S.*$", text)
-
-
-def _promises(notebook) -> list[str]:
-    text = opening_text(notebook)
-    after = text.split(f"**{PROMISES}", 1)
-    return _bullets(after[1].split("\n**", 1)[0]) if len(after) == 2 else []
+    return problems + two_speeds.problems(notebook, path, limits.core)
 
 
 def _opening(notebook, path, url, limits) -> list[str]:
     text = opening_text(notebook)
-    blocks = [block.strip() for block in re.split(r"\n\s*\n", text) if block.strip()]
+    blocks = paragraphs(text)
     if not blocks or not re.match(r"# \S", blocks[0]):
         return ["opening: the first text does not start with a level-1 heading"]
     found = []
@@ -280,10 +188,13 @@ def _opening(notebook, path, url, limits) -> list[str]:
         found.append("opening: the promise must be one sentence")
     starts = [re.match(r"\*\*(.+?)[.:]?\*\*", block) for block in blocks]
     order = [match[1] for match in starts if match]
-    if order[:4] != list(OPENING):
-        found.append(f"opening: paragraphs must open with {OPENING}, got {order}")
-    elif not 3 <= len(_promises(notebook)) <= 6:
-        count = len(_promises(notebook))
+    expected = list(OPENING)
+    if "New here" not in order:
+        expected.remove("New here")
+    if order != expected:
+        found.append(f"opening: paragraphs must open with {expected}, got {order}")
+    elif not 3 <= len(promises(notebook)) <= 6:
+        count = len(promises(notebook))
         found.append(f"opening: 3 to 6 promises are expected, got {count}")
     return found
 
@@ -305,11 +216,8 @@ def _setup(notebook, path, url, limits) -> list[str]:
     return found
 
 
-ENDING = ["Ours against the library's", "Summary", "Exercises", "References"]
-
-
 def _ending(notebook, path, url, limits) -> list[str]:
-    titles = [s.title.replace("’", "'") for s in sections(notebook)]
+    titles = [same_title(s.title) for s in sections(notebook)]
     if titles[-4:] != ENDING:
         return [f"the last sections must be {ENDING}, got {titles[-4:]}"]
     ours, summary, _, references = sections(notebook)[-4:]
@@ -317,11 +225,12 @@ def _ending(notebook, path, url, limits) -> list[str]:
     sources = [c.source for c in ours.cells if c.cell_type == "code"]
     if not any(re.search(r"\bcompare\(", s) for s in sources):
         found.append("Ours against the library's: nothing calls compare(...)")
-    kept, given = len(_bullets(summary.text)), len(_promises(notebook))
+    mirror = summary.text.split("\n### ")[0]  # the list; a card may follow
+    kept, given = len(items(mirror)), len(promises(notebook))
     if kept != given:
         found.append(f"Summary: {kept} points for {given} promises")
-    items = _bullets(references.text)
-    if not items or not all(re.search(r"\]\(|<https?://|https?://", i) for i in items):
+    works = items(references.text)
+    if not works or not all(re.search(r"\]\(|https?://", work) for work in works):
         found.append("References: a list is expected, each point with a link")
     return found
 
@@ -376,7 +285,7 @@ def _texts(notebook, path, url, limits) -> list[str]:
         if cell.cell_type != "markdown":
             continue
         start = (cell.source.strip().splitlines() or ["(empty)"])[0][:40]
-        text = prose(cell)
+        text = plain(cell.source)
         if any(re.match(r"\s*\{", info) for info in fences(cell)) or ":::" in text:
             found.append(f"text {start!r}: a MyST directive")
         if re.search(r"\{[\w:-]+\}`", text):
@@ -437,7 +346,7 @@ def _links(notebook, path, url, limits) -> list[str]:
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
-        for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(cell.source)):
+        for target in links(cell.source):
             if re.match(r"[a-z]+:", target):
                 continue
             name, _, place = target.partition("#")
@@ -447,28 +356,6 @@ def _links(notebook, path, url, limits) -> list[str]:
             elif place and place not in anchors(notebook if file == path else file):
                 found.append(f"the link to {target}: there is no such heading")
     return found
-
-
-def anchors(notebook) -> set[str]:
-    """The names of all headings of a notebook, or of a file."""
-    if isinstance(notebook, Path):
-        return _anchors_of(notebook, notebook.stat().st_mtime_ns)
-    return {anchor(title) for _, title in headings(notebook)}
-
-
-@functools.lru_cache(maxsize=100)
-def _anchors_of(file: Path, changed: int) -> set[str]:
-    """Read once for all chapters that link to the file, until it changes."""
-    if file.suffix == ".md":
-        text = without_blocks(file.read_text(encoding="utf-8"))
-        titles = re.findall(r"(?m)^#{1,6}\s+(.+?)\s*$", text)
-        return {anchor(title) for title in titles}
-    from booktools.notebook import BadNotebook, read
-
-    try:
-        return anchors(read(file))
-    except BadNotebook:
-        return set()
 
 
 FORM = '#@title Solution { display-mode: "form" }'
@@ -530,7 +417,7 @@ NOTE_OPENING = re.compile(r"^> \*Often written, not so\* \(E-\d{3}(?:, E-\d{3})*
 
 def _notes(notebook, path, url, limits) -> list[str]:
     found, count = [], 0
-    for cell, after in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+    for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
         for match in NOTE.finditer(cell.source):
@@ -538,8 +425,6 @@ def _notes(notebook, path, url, limits) -> list[str]:
             if not NOTE_OPENING.match(cell.source[match.start() :]):
                 line = cell.source[match.start() :].splitlines()[0]
                 found.append(f"a note must open with its errata's numbers: {line[:60]}")
-            if after is None or after.cell_type != "code":
-                found.append("a note is not followed by the cell that shows the truth")
     if count > limits.notes:
         found.append(f"{count} notes 'Often written, not so'; {limits.notes} at most")
     return found
@@ -580,11 +465,11 @@ def silences_warnings(source: str) -> bool:
 
 
 def bold_terms(notebook) -> set[str]:
-    """The terms a chapter defines, outside its four opening paragraphs."""
+    """The terms a chapter defines, outside its opening paragraphs."""
     terms = set()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            text = prose(cell, code=lambda span: span[2].replace("*", ""))
+            text = plain(cell.source, code=lambda span: span[2].replace("*", ""))
             terms |= {
                 re.sub(r"\s+", " ", term).strip(" .:,").casefold()
                 for term in re.findall(r"(?s)\*\*(?!\s)(.+?)(?<!\s)\*\*", text)

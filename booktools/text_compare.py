@@ -1,6 +1,6 @@
 """Compare two printed texts: words exactly, floats as the numbers they stand for.
 
-The rules (CONTRIBUTING rule 24). A *float* is a number printed with a point or an
+The rules (CONTRIBUTING rule 25). A *float* is a number printed with a point or an
 exponent; its *decimals* are the digits after the point, before any exponent.
 
 1. Words, integers, shapes, booleans, ``inf`` and ``nan`` match exactly.

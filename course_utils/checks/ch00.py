@@ -7,7 +7,10 @@ from course_utils.checks.core import Case, exercise
 __all__: list[str] = []
 
 
-@exercise("00.spread")
+@exercise(
+    "00.spread",
+    hint="A tensor has the methods max() and min(); look at the empty case first.",
+)
 def _spread():
     return [
         Case("one value: no spread", (torch.tensor([3.0]),), expect=torch.tensor(0.0)),

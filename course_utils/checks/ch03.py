@@ -7,13 +7,23 @@ from course_utils.checks.watch import without
 
 __all__: list[str] = []
 
-INF = float("inf")
+INF, NAN = float("inf"), float("nan")
 
 
-@exercise("03.count_bytes")
+@exercise(
+    "03.count_bytes",
+    hint="Multiply the sizes of the shape, starting from the bytes of one element. "
+    "Python's integers have no largest value; a tensor's have.",
+)
 def _count_bytes():
+    def whole(answer):
+        got = answer((3,), torch.float32)
+        if type(got) is float:
+            raise Wrong(f"a Python integer is wanted, got the float {got}")
+
     return [
         Case("a vector of bytes", ((3,), torch.uint8), expect=3),
+        Case("a Python integer, no float", test=whole),
         Case("the example, 2 x 3 of float32", ((2, 3), torch.float32), expect=24),
         Case("no dimensions: one element", ((), torch.float64), expect=8),
         Case("a dimension of size 0: no elements", ((4, 0), torch.int64), expect=0),
@@ -32,18 +42,47 @@ def _count_bytes():
     ]
 
 
+def _stays_there(table: torch.Tensor, *args):
+    """A test that the answer for a tensor on another device lies there, too.
+
+    The meta device stands for it: it is on every machine.
+    """
+    there = table.to("meta")
+
+    def test(answer):
+        says = f"a tensor of shape {tuple(table.shape)} on another device"
+        try:
+            got = answer(there, *args)
+        except (RuntimeError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            if "meta tensor" in reason:  # it asked for values, which meta has not
+                return
+            raise Wrong(f"{says}: it raised\n{reason}") from None
+        if not isinstance(got, torch.Tensor) or got.device != there.device:
+            where = got.device if isinstance(got, torch.Tensor) else "no tensor"
+            raise Wrong(f"{says}: the result was on another: {where}")
+
+    return test
+
+
 def _picture(values) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.uint8)
 
 
-@exercise("03.contrast")
+@exercise(
+    "03.contrast",
+    hint="Convert to a type that holds fractions and negative numbers before you "
+    "compute. Converting back to uint8 comes last.",
+)
 def _contrast():
     wide = _picture([[100, 9, 130, 9], [128, 9, 60, 9]])
     # All but the two that 1.03 moves to the middle of two whole numbers.
     every = _picture([v for v in range(256) if v not in (78, 178)])
     return [
         Case("factor 1 changes nothing", (_picture([7]), 1), expect=_picture([7])),
-        Case("100 with factor 2", (_picture([100]), 2), expect=_picture([72])),
+        Case(
+            "100 with factor 2 becomes 72", (_picture([100]), 2), expect=_picture([72])
+        ),
         Case(
             "too bright: 250 stops at 255", (_picture([250]), 2), expect=_picture([255])
         ),
@@ -73,7 +112,11 @@ def _contrast():
     ]
 
 
-@exercise("03.equation")
+@exercise(
+    "03.equation",
+    hint="Give each dimension a letter: b, c, h, w for the features. Which letter "
+    "do both operands share, and which are missing in the result?",
+)
 def _equation():
     def is_equation(answer):
         if not isinstance(answer, str):
@@ -129,7 +172,11 @@ def _equation():
     ]
 
 
-@exercise("03.scale_boxes")
+@exercise(
+    "03.scale_boxes",
+    hint="Try it on one box in a picture 100 wide and 50 high. Then look at your "
+    "boxes again after the call, and try integer boxes.",
+)
 def _scale_boxes():
     box = torch.tensor([[10.0, 10, 20, 40]])
     return [
@@ -149,11 +196,22 @@ def _scale_boxes():
             (box.double(), 20, 40),
             expect=torch.tensor([[0.5, 0.25, 1.0, 1.0]], dtype=torch.float64),
         ),
+        Case(
+            "and are computed in float64",
+            (box.double(), 30, 70),
+            expect=box.double() / torch.tensor([30, 70, 30, 70]),
+            within=1e-12,
+        ),
         Case("no boxes", (torch.zeros(0, 4), 100, 50), expect=torch.zeros(0, 4)),
+        Case("boxes on another device", test=_stays_there(box, 100, 50)),
     ]
 
 
-@exercise("03.log_sum_exp")
+@exercise(
+    "03.log_sum_exp",
+    hint="amax with keepdim=True gives a largest value for each row that can be "
+    "subtracted from it. Where that value is infinite, subtract 0 instead.",
+)
 def _log_sum_exp():
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(3, 4, generator=generator)
@@ -190,6 +248,11 @@ def _log_sum_exp():
             (torch.tensor([[0.0, 0.0], [500.0, 500.0]]), 1),
             expect=torch.tensor([[0.0, 0.0], [500.0, 500.0]]).logsumexp(1),
         ),
+        Case(
+            "large and small values together",
+            (torch.tensor([0.0, 1000.0]), 0),
+            expect=torch.tensor(1000.0),
+        ),
         Case("infinite values", (rows, 1), expect=torch.tensor([-INF, 0.0, INF])),
         Case(
             "float64 stays float64",
@@ -205,7 +268,12 @@ def _log_sum_exp():
     ]
 
 
-@exercise("03.match")
+@exercise(
+    "03.match",
+    hint="max with dim=1 gives the best IoU of each prediction and its column. "
+    "torch.where then chooses; a table without columns needs a line of its "
+    "own.",
+)
 def _match():
     chapter = torch.tensor([[0.75, 0.0], [0.0, 0.6522], [0.1739, 0.1290]])
     return [
@@ -223,6 +291,16 @@ def _match():
             expect=torch.tensor([1]),
         ),
         Case("the chapter's table", (chapter, 0.5), expect=torch.tensor([0, 1, -1])),
+        Case(
+            "the largest of two that fit",
+            (torch.tensor([[0.6, 0.9]]), 0.5),
+            expect=torch.tensor([1]),
+        ),
+        Case(
+            "another threshold",
+            (torch.tensor([[0.1, 0.4]]), 0.3),
+            expect=torch.tensor([1]),
+        ),
         Case(
             "one object may be matched twice",
             (torch.tensor([[0.1, 0.6], [0.2, 0.9]]), 0.5),
@@ -247,5 +325,14 @@ def _match():
             "neither",
             (torch.zeros(0, 0), 0.5),
             expect=torch.zeros(0, dtype=torch.int64),
+        ),
+        Case(
+            "nan, from boxes without area: no match",
+            (torch.tensor([[NAN, 0.2], [0.3, 0.9]]), 0.5),
+            expect=torch.tensor([-1, 1]),
+        ),
+        Case(
+            "no objects, on another device",
+            test=_stays_there(torch.zeros(2, 0), 0.5),
         ),
     ]

@@ -7,7 +7,11 @@ from course_utils.checks.core import Case, Wrong, exercise
 __all__: list[str] = []
 
 
-@exercise("04.is_contiguous")
+@exercise(
+    "04.is_contiguous",
+    hint="Go through the dimensions from the last to the first. Keep the stride "
+    "that is expected next: 1 at first, then multiplied by each size.",
+)
 def is_contiguous() -> list[Case]:
     return [
         Case("a scalar has no strides", ((), ()), expect=True),
@@ -22,11 +26,20 @@ def is_contiguous() -> list[Case]:
         Case("an expanded row", ((3, 4), (0, 1)), expect=False),
         Case("no elements: nothing to walk", ((2, 0, 3), (9, 1, 5)), expect=True),
         Case("three dimensions", ((2, 3, 4), (12, 4, 1)), expect=True),
+        Case(
+            "the last element lies as far, the others do not",
+            ((2, 2, 2), (5, 1, 1)),
+            expect=False,
+        ),
         Case("channels last", ((2, 3, 4, 5), (60, 1, 15, 3)), expect=False),
     ]
 
 
-@exercise("04.expand_strides")
+@exercise(
+    "04.expand_strides",
+    hint="Compare the lengths first. Then walk shape, strides and the last sizes of "
+    "target together: per dimension there are three cases.",
+)
 def expand_strides() -> list[Case]:
     return [
         Case("nothing to do", ((3,), (1,), (3,)), expect=(1,)),
@@ -48,6 +61,8 @@ def expand_strides() -> list[Case]:
         Case("3 does not fit 4", ((3,), (1,), (4,)), expect=ValueError),
         Case("3 does not fit 6", ((3,), (1,), (6,)), expect=ValueError),
         Case("3 does not shrink to 1", ((3,), (1,), (1,)), expect=ValueError),
+        Case("3 does not shrink to 0", ((3,), (1,), (0,)), expect=ValueError),
+        Case("0 does not grow", ((0,), (1,), (3,)), expect=ValueError),
         Case("fewer dimensions", ((1, 3), (3, 1), (3,)), expect=ValueError),
     ]
 
@@ -61,7 +76,11 @@ def _wide(images: torch.Tensor) -> torch.Tensor:
     return out
 
 
-@exercise("04.side_by_side")
+@exercise(
+    "04.side_by_side",
+    hint="A reshape merges neighbors only. Which two dimensions become one, and in "
+    "which order must they stand before?",
+)
 def side_by_side() -> list[Case]:
     one = torch.arange(6).reshape(1, 1, 2, 3)
     two = torch.arange(8).reshape(2, 1, 2, 2)
@@ -74,13 +93,17 @@ def side_by_side() -> list[Case]:
         Case("strides that are not contiguous", (turned,), expect=_wide(turned)),
         Case(
             "an empty batch",
-            (torch.zeros(0, 3, 2, 2),),
-            expect=torch.zeros(3, 2, 0),
+            (torch.zeros(0, 2, 3, 4, dtype=torch.int64),),
+            expect=torch.zeros(2, 3, 0, dtype=torch.int64),
         ),
     ]
 
 
-@exercise("04.boxes_of_class")
+@exercise(
+    "04.boxes_of_class",
+    hint="Advanced indexing takes two index tensors in pairs. The second one is "
+    "labels; what must the first one hold?",
+)
 def boxes_of_class() -> list[Case]:
     def case(says, boxes, labels):
         chosen = [boxes[i, k] for i, k in enumerate(labels.tolist())]
@@ -99,7 +122,11 @@ def boxes_of_class() -> list[Case]:
     ]
 
 
-@exercise("04.patches")
+@exercise(
+    "04.patches",
+    hint="Split H and W into two dimensions each with a reshape, and write down the "
+    "five dimensions. Then put them into the order that the result needs.",
+)
 def patches() -> list[Case]:
     def case(says, image, size):
         channels, height, width = image.shape
@@ -120,6 +147,7 @@ def patches() -> list[Case]:
         case("four patches of a gray picture", gray, 2),
         case("patches of one pixel", gray[:, :2, :2], 1),
         case("two channels, wider than high", wide, 2),
+        case("patches of 3 by 3", torch.arange(54).reshape(1, 6, 9), 3),
         case("a transposed picture", wide.transpose(1, 2), 2),
         Case("3 rows do not divide by 2", (gray[:, :3, :2], 2), expect=ValueError),
         Case("3 columns do not divide by 2", (gray[:, :2, :3], 2), expect=ValueError),
@@ -132,7 +160,11 @@ def patches() -> list[Case]:
     ]
 
 
-@exercise("04.merge_windows")
+@exercise(
+    "04.merge_windows",
+    hint="Keep two rows of zeros: one for the sums and one for how many windows "
+    "reach each position. Divide at the end.",
+)
 def merge_windows() -> list[Case]:
     def aliasing(answer):
         windows = torch.tensor([[1.0, 2.0, 3.0]])
@@ -170,11 +202,26 @@ def merge_windows() -> list[Case]:
             (torch.tensor([[1.0, 2.0], [4.0, 3.0]]), 3),
             expect=torch.tensor([1.0, 2.0, 0.0, 4.0, 3.0]),
         ),
+        Case(
+            "three windows over one place",
+            (torch.tensor([[0.0, 0.0, 0.0], [3.0, 3.0, 3.0], [9.0, 9.0, 9.0]]), 1),
+            expect=torch.tensor([0.0, 1.5, 4.0, 6.0, 9.0]),
+        ),
+        Case(
+            "windows of 3 in steps of 2",
+            (torch.tensor([[1.0, 2.0, 3.0], [5.0, 4.0, 6.0]]), 2),
+            expect=torch.tensor([1.0, 2.0, 4.0, 4.0, 6.0]),
+        ),
         Case("no windows", (torch.zeros(0, 3), 1), expect=torch.zeros(0)),
         Case(
             "float64 stays float64",
             (torch.ones(2, 2, dtype=torch.float64), 1),
             expect=torch.ones(3, dtype=torch.float64),
+        ),
+        Case(
+            "no windows, in float64",
+            (torch.zeros(0, 3, dtype=torch.float64), 1),
+            expect=torch.zeros(0, dtype=torch.float64),
         ),
         Case("the result has its own memory", test=aliasing),
     ]

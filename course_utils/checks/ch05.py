@@ -19,7 +19,11 @@ def _near(got: float, wanted: float) -> bool:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("05.predict")
+@exercise(
+    "05.predict",
+    hint="Follow one tensor, w, and its .grad line by line. Each backward adds the "
+    "slope at the value that w has then to what stands in .grad already.",
+)
 def predict() -> list[Case]:
     def first(answer):
         if not _near(three_numbers(answer)[0], 4):
@@ -61,7 +65,11 @@ def _fit(x: torch.Tensor, targets: torch.Tensor, steps: int, lr: float):
     return torch.stack([a, b])
 
 
-@exercise("05.fit_line")
+@exercise(
+    "05.fit_line",
+    hint="Print line.grad after each step: what does backward do with what is there? "
+    "The update belongs into a block in which nothing is recorded.",
+)
 def fit_line() -> list[Case]:
     x = torch.tensor([0.0, 1.0, 2.0])
     targets = torch.tensor([1.0, 3.0, 5.0])
@@ -108,7 +116,11 @@ def fit_line() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("05.length")
+@exercise(
+    "05.length",
+    hint="Let sqrt never see a zero: put a harmless number in its place first, and put "
+    "the zero back afterwards.",
+)
 def length() -> list[Case]:
     def slope(x, says):
         def test(answer):
@@ -129,7 +141,8 @@ def length() -> list[Case]:
         return Case(says, test=test)
 
     def written(answer):
-        names = ("norm", "linalg_norm", "linalg_vector_norm", "hypot", "dist", "cdist")
+        names = ["norm", "linalg_norm", "linalg_vector_norm", "linalg_matrix_norm"]
+        names += ["hypot", "dist", "cdist", "pairwise_distance"]
         says = "write it from square, sum and sqrt, without a ready-made norm"
         with without(*names, says=says):
             answer(three_four.clone())
@@ -171,18 +184,24 @@ def length() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("05.jacobian")
+@exercise(
+    "05.jacobian",
+    hint="Work on a copy of x that requires a gradient. Call torch.autograd.grad for "
+    "each element of f(x).flatten(), keep the graph, and allow unused inputs.",
+)
 def jacobian() -> list[Case]:
-    def case(says, f, x, wanted):
+    def case(says, f, x, wanted, watch_x=True):
         def by_hand(at):
             if called_by("torch._functorch", "torch.autograd.functional"):
                 raise Wrong("without torch.func or torch.autograd.functional, please")
             return f(at)
 
         def test(answer):
-            watched = x.detach().clone().requires_grad_()
-            watched.grad = torch.full_like(watched, 7.0)
-            got = answer(by_hand, watched)
+            watched = x.detach().clone()
+            if watch_x:
+                watched.requires_grad_().grad = torch.full_like(watched, 7.0)
+            with Watch() as watch:
+                got = answer(by_hand, watched)
             if got is None:
                 raise Wrong("None came back: does the function end with a return?")
             if not isinstance(got, torch.Tensor):
@@ -193,16 +212,22 @@ def jacobian() -> list[Case]:
                     f"shape {tuple(got.shape)} instead of {tuple(wanted.shape)}: "
                     "the output's shape, then the input's"
                 )
-            if not torch.allclose(got.to(wanted.dtype), wanted, rtol=1e-5, atol=1e-7):
+            if got.dtype != wanted.dtype:
+                raise Wrong(f"dtype {got.dtype} instead of {wanted.dtype}")
+            if not torch.allclose(got, wanted, rtol=1e-5, atol=1e-7):
                 raise Wrong(
                     f"input:    {x.tolist()}\n"
                     f"expected: {wanted.tolist()}\n"
                     f"got:      {got.tolist()}"
                 )
-            if not torch.equal(watched.grad, torch.full_like(x, 7.0)):
+            if watched.requires_grad != watch_x:
+                raise Wrong("x was changed: it requires a gradient now")
+            if watch_x and not torch.equal(watched.grad, torch.full_like(x, 7.0)):
                 raise Wrong("the .grad of x was changed on the way")
             if not torch.equal(watched.detach(), x):
                 raise Wrong("x was changed on the way")
+            if "grad" not in watch.names and wanted.any():
+                raise Wrong("the text asks for torch.autograd.grad; it was not called")
 
         return Case(says, test=test)
 
@@ -210,6 +235,13 @@ def jacobian() -> list[Case]:
     square = uniform(2, 3).transpose(0, 1)  # (3, 2), not contiguous
     return [
         case("two in, two out", lambda x: 2 * x, two, 2 * torch.eye(2)),
+        case(
+            "an x that nobody watches",
+            lambda x: 2 * x,
+            two,
+            2 * torch.eye(2),
+            watch_x=False,
+        ),
         case("a scalar output", lambda x: x.prod(), two, torch.tensor([3.0, 2.0])),
         case(
             "the rows are outputs, the columns inputs",
@@ -244,7 +276,11 @@ def jacobian() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("05.sign_through")
+@exercise(
+    "05.sign_through",
+    hint="backward needs to know where x was: save x in forward. torch.where builds "
+    "the sign, and a comparison times grad_output the slope.",
+)
 def sign_through() -> list[Case]:
     def values(x, wanted, says):
         def test(answer):
@@ -269,7 +305,8 @@ def sign_through() -> list[Case]:
         def test(answer):
             leaf = x.detach().clone().requires_grad_()
             y = answer.apply(leaf)
-            (got,) = torch.autograd.grad(y, leaf, arriving, allow_unused=True)
+            arrived = arriving.clone()
+            (got,) = torch.autograd.grad(y, leaf, arrived, allow_unused=True)
             if got is None:
                 raise Wrong("backward returned None: no slope arrives at x")
             if not torch.equal(got, wanted):
@@ -279,8 +316,27 @@ def sign_through() -> list[Case]:
                     f"expected:       {wanted.tolist()}\n"
                     f"got:            {got.tolist()}"
                 )
+            if not torch.equal(arrived, arriving):
+                raise Wrong("backward wrote into grad_output: make a new tensor")
 
         return Case(says, test=test)
+
+    def overwritten(answer):
+        leaf = x.detach().clone().requires_grad_()
+        between = leaf * 1
+        y = answer.apply(between)
+        between.add_(100)
+        try:
+            (got,) = torch.autograd.grad(y, leaf, tens)
+        except RuntimeError as error:
+            if "inplace operation" in str(error):
+                return
+            raise
+        if not torch.equal(got, torch.tensor([0.0, 10.0, 10.0, 0.0])):
+            raise Wrong(
+                "x was overwritten after forward, and the slopes are wrong without an "
+                "error: save x with ctx.save_for_backward"
+            )
 
     x = torch.tensor([-2.0, -0.5, 0.0, 3.0])
     tens = torch.full((4,), 10.0)
@@ -291,6 +347,11 @@ def sign_through() -> list[Case]:
         values(x, torch.tensor([-1.0, -1.0, 1.0, 1.0]), "the signs, 0 counts as +1"),
         values(wide, torch.where(wide >= 0, 1.0, -1.0).double(), "float64 is kept"),
         values(torch.zeros(0), torch.zeros(0), "an empty tensor"),
+        values(
+            torch.tensor([-1e-12, -0.0, 1e-12]),
+            torch.tensor([-1.0, 1.0, 1.0]),
+            "next to 0, and minus 0",
+        ),
         slopes(
             x, tens, torch.tensor([0.0, 10.0, 10.0, 0.0]), "slopes pass inside only"
         ),
@@ -301,13 +362,18 @@ def sign_through() -> list[Case]:
             (wide.abs() <= 1).double() * 5,
             "a transposed matrix",
         ),
+        Case("x overwritten between forward and backward", test=overwritten),
     ]
 
 
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("05.curvature")
+@exercise(
+    "05.curvature",
+    hint="Take the gradient with create_graph=True, multiply it with v, and sum: the "
+    "result is one number, and its gradient is the product.",
+)
 def curvature() -> list[Case]:
     def case(says, f, x, v, wanted):
         def test(answer):
@@ -324,8 +390,11 @@ def curvature() -> list[Case]:
                 raise Wrong("None came back: does the function end with a return?")
             if not isinstance(got, torch.Tensor):
                 raise Wrong(f"a tensor was expected, not a {type(got).__name__}")
+            if got.dtype != wanted.dtype:
+                raise Wrong(f"dtype {got.dtype} instead of {wanted.dtype}")
+            near = 1e-10 if wanted.dtype == torch.float64 else 1e-5
             if got.shape != wanted.shape or not torch.allclose(
-                got.to(wanted.dtype), wanted, rtol=1e-5, atol=1e-7
+                got, wanted, rtol=near, atol=near
             ):
                 raise Wrong(
                     f"input:    x={x.tolist()}, v={v.tolist()}\n"
@@ -334,8 +403,16 @@ def curvature() -> list[Case]:
                 )
             if watched.requires_grad or watched.grad is not None:
                 raise Wrong("x was changed: it requires a gradient now")
+            if watch.largest >= x.numel() ** 2 > 100:
+                raise Wrong(
+                    f"a tensor of {watch.largest} numbers was made for an x of "
+                    f"{x.numel()}: that is the matrix"
+                )
 
         return Case(says, test=test)
+
+    def wave(x):
+        return x.sin().sum() ** 2
 
     def bowl(x):
         return (x**3).sum()
@@ -348,6 +425,9 @@ def curvature() -> list[Case]:
     direction = uniform(3, seed=4)
     hessian = torch.func.jacrev(torch.func.jacrev(coupled))(three)
     matrix, other = uniform(2, 3, seed=5).T, uniform(3, 2, seed=6)
+    forty, along = uniform(40, seed=7), uniform(40, seed=8)
+    sine, cosine = forty.sin(), forty.cos()
+    bent = 2 * cosine * (cosine @ along) - 2 * sine.sum() * sine * along
     return [
         case("one element", bowl, x[:1], v[:1], torch.tensor([6.0])),
         case("two elements", bowl, x, v, torch.tensor([6.0, 120.0])),
@@ -361,4 +441,5 @@ def curvature() -> list[Case]:
             v,
             torch.zeros(2),
         ),
+        case("forty elements, no matrix of 1600", wave, forty, along, bent),
     ]

@@ -25,7 +25,11 @@ def _boxes(n: int, seed: int, height: int, width: int) -> torch.Tensor:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("07.flip_points")
+@exercise(
+    "07.flip_points",
+    hint="Work on a copy: first mirror every x, as the edges of a box. Then put, "
+    "for each pair, the points of one index in the place of the other.",
+)
 def flip_points() -> list[Case]:
     def case(says, points, width, pairs):
         expect = points.clone()
@@ -42,6 +46,7 @@ def flip_points() -> list[Case]:
         case("two pairs and a nose", many[:, :5], 100, [(1, 2), (3, 4)]),
         case("a pair far apart", many, 128, [(5, 0), (2, 3)]),
         case("nobody", torch.zeros(0, 3, 2), 50, [(0, 2)]),
+        case("a point outside", torch.tensor([[[-2.0, 5], [8, 6]]]), 10, [(0, 1)]),
         case("float64", many.double() / 3, 40, [(0, 1)]),
     ]
 
@@ -49,7 +54,12 @@ def flip_points() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("07.pooled")
+@exercise(
+    "07.pooled",
+    hint="Give each picture the weight of its share of all pixels. The variance of"
+    " all pixels has two parts: the mean of the variances, and the spread of "
+    "the means about the common mean.",
+)
 def pooled() -> list[Case]:
     def case(says, pictures):
         counts = torch.tensor([p.shape[1] for p in pictures])
@@ -85,7 +95,12 @@ def pooled() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("07.unletterbox")
+@exercise(
+    "07.unletterbox",
+    hint="Write down how a point of the original gets into the square: a scale, "
+    "then a shift by the bar on the left or on top. Undo the two in reverse "
+    "order.",
+)
 def unletterbox() -> list[Case]:
     def case(says, boxes, height, width, side):
         scale = side / max(height, width)
@@ -105,6 +120,7 @@ def unletterbox() -> list[Case]:
         case("a tall picture", torch.tensor([[60.0, 20, 90, 180]]), 100, 50, 200),
         case("made smaller", torch.tensor([[10.0, 30, 50, 60]]), 300, 400, 100),
         case("over the bars", torch.tensor([[-5.0, 10, 220, 190]]), 50, 100, 200),
+        case("a box in a bar", torch.tensor([[20.0, 10, 60, 40]]), 50, 100, 200),
         case("no boxes", torch.zeros(0, 4), 50, 100, 200),
         case("many", _boxes(9, 5, 128, 128), 33, 47, 128),
         case("float64", whole.double(), 50, 100, 200),
@@ -114,7 +130,12 @@ def unletterbox() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("07.fixed_crop")
+@exercise(
+    "07.fixed_crop",
+    hint="Go through the lines one by one with a window that is wider than high "
+    "and two people, one of them outside. Which number belongs to x, and "
+    "which list has to get shorter?",
+)
 def fixed_crop() -> list[Case]:
     image = _draw(3, 30, 40, seed=6, high=256).to(torch.uint8)
 
@@ -160,6 +181,7 @@ def fixed_crop() -> list[Case]:
     left_right = torch.tensor([[2.0, 8, 8, 14], [14, 8, 20, 14]])
     touching = torch.tensor([[2.0, 2, 10, 10]])
     thin = torch.tensor([[10.25, 5, 10.75, 9]])
+    tiny = torch.tensor([[10.25, 5, 10.375, 5.5]])
     return [
         case("a box inside", one, 4, 10, 20, 20),
         case("cut at the lower border", one, 0, 10, 10, 25),
@@ -167,6 +189,7 @@ def fixed_crop() -> list[Case]:
         case("outside in one direction only", left_right, 0, 10, 25, 25),
         case("a box that only touches", touching, 0, 10, 20, 20),
         case("half a pixel wide has an area", thin, 0, 0, 20, 20),
+        case("a tiny box has an area", tiny, 0, 0, 20, 20),
         case("no boxes", torch.zeros(0, 4), 0, 0, 10, 10),
         case("many", _boxes(12, 7, 30, 40), 7, 11, 13, 22),
     ]
@@ -192,7 +215,12 @@ def _target(masks: torch.Tensor, **more) -> dict:
     }
 
 
-@exercise("07.keep_visible")
+@exercise(
+    "07.keep_visible",
+    hint="Count the pixels of each mask that are left, and make one boolean tensor"
+    " of who stays. It selects masks, labels and iscrowd; boxes and area come"
+    " from the masks.",
+)
 def keep_visible() -> list[Case]:
     def masks(*pixels):
         """Masks of 6 x 8, each with that many pixels, in reading order."""
@@ -227,6 +255,11 @@ def keep_visible() -> list[Case]:
                 "the canvas of the boxes should be the masks' size, (6, 8), got "
                 f"{tuple(result['boxes'].canvas_size)}"
             )
+        if result["boxes"].format != tv_tensors.BoundingBoxFormat.XYXY:
+            raise Wrong(
+                f"the format of the boxes should stay XYXY, got "
+                f"{result['boxes'].format.value}"
+            )
 
     def many(*pixels):
         return torch.tensor(pixels)
@@ -235,6 +268,7 @@ def keep_visible() -> list[Case]:
         case("everything is left", masks(12), many(12), 0.5),
         case("exactly the share", masks(10), many(40), 0.25),
         case("one of two stays", masks(3, 30), many(40, 40), 0.25),
+        case("each by its own share", masks(9, 4), many(40, 8), 0.5),
         case("nothing is left, least=0", masks(0, 5), many(9, 9), 0.0),
         case("nobody stays", masks(1, 2), many(40, 40), 0.5),
         case("nobody was there", masks(1)[:0], many(1)[:0], 0.5),
@@ -252,7 +286,11 @@ def keep_visible() -> list[Case]:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("07.turned_box")
+@exercise(
+    "07.turned_box",
+    hint="mask.nonzero(as_tuple=True) gives rows and columns; each pixel has four "
+    "corners. Turn them with the two formulas that rotate_boxes uses.",
+)
 def turned_box() -> list[Case]:
     def case(says, mask, degrees):
         height, width = mask.shape
@@ -328,7 +366,11 @@ def _run(transform, seed):
     return result
 
 
-@exercise("07.random_shift")
+@exercise(
+    "07.random_shift",
+    hint="Draw dx and dy once, in make_params. A shift by dx to the right is a "
+    "crop that begins at the column -dx.",
+)
 def random_shift() -> list[Case]:
     def moves(result):
         image, target = result
@@ -356,6 +398,9 @@ def random_shift() -> list[Case]:
         if tuple(image.shape) != (3, 24, 32) or image.dtype != torch.uint8:
             got = f"{tuple(image.shape)}, {image.dtype}"
             raise Wrong(f"image: (3, 24, 32), uint8 expected, got {got}")
+        if tuple(target["boxes"].canvas_size) != (24, 32):
+            got = tuple(target["boxes"].canvas_size)
+            raise Wrong(f"the canvas of the boxes should stay (24, 32), got {got}")
         if target["labels"].tolist() != [3] or target["name"] != "block":
             raise Wrong("labels and other entries should pass through unchanged")
 
@@ -404,6 +449,20 @@ def random_shift() -> list[Case]:
                         f"says {box.tolist()}"
                     )
 
+    def black(answer):
+        transform = _made(answer, 5)
+        _, known = _sample()
+        bright = tv_tensors.Image(torch.full((3, 24, 32), 200, dtype=torch.uint8))
+        known["masks"] = tv_tensors.Mask(torch.ones(1, 24, 32, dtype=torch.uint8))
+        for seed in range(20):
+            torch.manual_seed(seed)
+            image, target = transform(bright, dict(known))
+            if not torch.equal(image, 200 * target["masks"].expand(3, -1, -1)):
+                raise Wrong(
+                    "a bright picture was shifted: where nothing is known, image and "
+                    "mask should be 0, and everywhere else as they were"
+                )
+
     def alone(answer):
         transform = _made(answer, 4)
         torch.manual_seed(0)
@@ -417,5 +476,6 @@ def random_shift() -> list[Case]:
         Case("image, mask and box move together", test=together),
         Case("both ends are drawn, dx and dy apart", test=both_ends),
         Case("over the border: black, and clamped", test=border),
+        Case("black where nothing is known", test=black),
         Case("an image alone", test=alone),
     ]

@@ -1,9 +1,11 @@
 """Exercises of chapter 8, data loading."""
 
 import copy
-import json
+import itertools
 import math
+import random
 
+import numpy as np
 import torch
 from torch.utils import data
 
@@ -12,10 +14,25 @@ from course_utils.checks.core import Case, Wrong, difference, exercise
 __all__: list[str] = []
 
 
+def _global_states() -> dict:
+    """The states of the three global generators, by their owners."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "NumPy": (kind, keys.tolist(), *rest),
+        "Python": random.getstate(),
+    }
+
+
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("08.training_steps")
+@exercise(
+    "08.training_steps",
+    hint="Work from the inside out: the samples of one rank, then its batches in "
+    "one epoch, then all epochs. For whole numbers -(-a // b) is a / b, "
+    "rounded up.",
+)
 def training_steps() -> list[Case]:
     def case(says, n, batch_size, ranks, epochs, drop_last):
         share = math.ceil(n / ranks)
@@ -29,6 +46,7 @@ def training_steps() -> list[Case]:
         case("one rank, a rest", 11, 2, 1, 1, False),
         case("one rank, the rest dropped", 11, 2, 1, 1, True),
         case("two ranks: the shares are filled up", 11, 2, 2, 1, True),
+        case("more ranks than samples", 2, 1, 3, 1, False),
         case("a batch larger than the data", 3, 16, 1, 1, False),
         case("the same with drop_last", 3, 16, 1, 1, True),
         case("no samples", 0, 4, 2, 3, False),
@@ -40,7 +58,11 @@ def training_steps() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("08.repeat_factors")
+@exercise(
+    "08.repeat_factors",
+    hint="First make the set of classes of each picture, so that two boxes of "
+    "one class count once. Then count in how many pictures each class is.",
+)
 def repeat_factors() -> list[Case]:
     def case(says, labels, t, expect):
         tensors = [torch.tensor(part, dtype=torch.int64) for part in labels]
@@ -64,6 +86,12 @@ def repeat_factors() -> list[Case]:
             1.0,
             [math.sqrt(4 / 3), math.sqrt(4 / 3), 2.0, 1.0],
         ),
+        case(
+            "two rare classes in one picture: the largest counts",
+            [[0, 1], [0], [], []],
+            1.0,
+            [2.0, half, 1.0, 1.0],
+        ),
         case("labels with gaps", [[90], [7], [7]], 1.0, [third, *[math.sqrt(1.5)] * 2]),
         case("no pictures", [], 1.0, []),
     ]
@@ -72,7 +100,11 @@ def repeat_factors() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("08.split_views")
+@exercise(
+    "08.split_views",
+    hint="One shuffle of the indices is enough for both parts. Draw it from a "
+    "generator that your function makes and seeds itself.",
+)
 def split_views() -> list[Case]:
     def views(n):
         return [("train", i) for i in range(n)], [("val", i) for i in range(n)]
@@ -113,25 +145,33 @@ def split_views() -> list[Case]:
             raise Wrong("equal seeds gave two splits: torch's global state was used")
         if parts(answer, 30, 10, seed=1) == first:
             raise Wrong("two seeds gave one split")
-        if [i for _, i in first[1]] in (list(range(10)), list(range(20, 30))):
-            raise Wrong("the validation part is a block of neighbors, not random")
+        held = [i for _, i in first[1]]
+        steps = {(b - a) % 30 for a, b in itertools.pairwise(sorted(held))}
+        if len(steps) == 1:
+            raise Wrong(f"the validation part is no random choice: {sorted(held)}")
 
     def global_state(answer):
-        state = torch.get_rng_state()
+        before = _global_states()
         parts(answer, 6, 2)
-        if not torch.equal(state, torch.get_rng_state()):
-            raise Wrong("torch's global generator was seeded or used: make your own")
+        for name, state in _global_states().items():
+            if state != before[name]:
+                raise Wrong(
+                    f"{name}'s global generator was seeded or used: make your own"
+                )
 
     def lengths(answer):
-        try:
-            answer(list(range(5)), list(range(4)), 2, 0)
-        except ValueError:
-            return
-        except Exception as error:
-            found = type(error).__name__
-        else:
-            found = "none"
-        raise Wrong(f"views of 5 and 4 samples: a ValueError was expected, got {found}")
+        for a, b in ((5, 4), (4, 5)):
+            try:
+                answer(list(range(a)), list(range(b)), 2, 0)
+            except ValueError:
+                continue
+            except Exception as error:
+                found = type(error).__name__
+            else:
+                found = "none"
+            raise Wrong(
+                f"views of {a} and {b} samples: a ValueError was expected, got {found}"
+            )
 
     return [
         case("two pictures, one held out", 2, 1),
@@ -139,7 +179,7 @@ def split_views() -> list[Case]:
         case("nothing held out", 4, 0),
         case("all held out", 4, 4),
         Case("the seed decides, and nothing else", test=repeats),
-        Case("torch's global state stays", test=global_state),
+        Case("the global generators stay", test=global_state),
         Case("different lengths are refused", test=lengths),
     ]
 
@@ -147,7 +187,12 @@ def split_views() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("08.pictures")
+@exercise(
+    "08.pictures",
+    hint="Each complaint points at one method: the darker pictures and the "
+    "loader at one line each, the float64 at where the ages are stored or "
+    "handed out.",
+)
 def pictures() -> list[Case]:
     def made(answer, n=3):
         generator = torch.Generator().manual_seed(0)
@@ -193,6 +238,8 @@ def pictures() -> list[Case]:
                 raise Wrong(f"in a batch the {name} are {part.dtype}, not float32")
         if ages.shape != (3,):
             raise Wrong(f"in a batch the ages have shape {tuple(ages.shape)}, not (3,)")
+        if ages.tolist() != [20.5, 21.5, 22.5]:
+            raise Wrong(f"the ages 20.5, 21.5, 22.5 became {ages.tolist()} in a batch")
 
     def shuffled(answer):
         _, dataset = made(answer, 5)
@@ -214,7 +261,11 @@ def pictures() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("08.collate_padded")
+@exercise(
+    "08.collate_padded",
+    hint="Find the greatest height and the greatest width first, make a tensor "
+    "of zeros that is large enough, and copy each image into a slice of it.",
+)
 def collate_padded() -> list[Case]:
     def case(says, *sizes, channels=3, dtype=torch.float32):
         generator = torch.Generator().manual_seed(len(sizes))
@@ -226,22 +277,52 @@ def collate_padded() -> list[Case]:
         frames = torch.zeros(len(sizes), channels, height, width, dtype=dtype)
         for k, (image, _) in enumerate(batch):
             frames[k, :, : sizes[k][0], : sizes[k][1]] = image
-        expect = (frames, torch.tensor(sizes), [target for _, target in batch])
-        return Case(says, args=(batch,), expect=expect, within=0)
+        targets = [target for _, target in batch]
+        wanted = {"images": frames, "sizes": torch.tensor(sizes), "targets": targets}
+
+        def test(answer):
+            given = copy.deepcopy(batch)
+            shapes = ", ".join(str(tuple(image.shape)) for image, _ in batch)
+            where = f"images of shape {shapes}, {dtype}:"
+            try:
+                parts = answer(given)
+            except Exception as error:
+                first = (str(error).splitlines() or [""])[0][:100]
+                raise Wrong(
+                    f"{where}\nit raised {type(error).__name__}: {first}"
+                ) from None
+            if parts is None:
+                raise Wrong(f"{where} got None (does the function end with a return?)")
+            if not isinstance(parts, (tuple, list)) or len(parts) != 3:
+                raise Wrong(
+                    f"{where} three parts were expected: images, sizes, targets"
+                )
+            for (name, expect), got in zip(wanted.items(), parts, strict=True):
+                if why := difference(got, expect, 0):
+                    raise Wrong(f"{where}\nthe {name} are not right: {why}")
+            if difference([image for image, _ in given], [i for i, _ in batch], 0):
+                raise Wrong(f"{where} the result is right, but the images were changed")
+
+        return Case(says, test=test)
 
     return [
         case("one image", (1, 2)),
         case("two of one size", (2, 3), (2, 3)),
         case("a wide and a high one", (1, 3), (2, 1)),
         case("whole numbers stay whole", (2, 2), (3, 1), dtype=torch.uint8),
-        case("one channel", (4, 4), (2, 5), (3, 3), channels=1),
+        case("one channel", (3, 3), (4, 4), (2, 5), channels=1),
+        case("half precision stays", (2, 1), (1, 3), dtype=torch.float16),
     ]
 
 
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("08.resumable_sampler")
+@exercise(
+    "08.resumable_sampler",
+    hint="Two numbers are enough as a state: the epoch, and how many of its indices "
+    "have been handed out. The order itself can be made again from seed and epoch.",
+)
 def resumable_sampler() -> list[Case]:
     def take(sampler, count):
         indices = iter(sampler)
@@ -268,6 +349,15 @@ def resumable_sampler() -> list[Case]:
             raise Wrong("a second sampler with the same seed gives other epochs")
         if list(answer(20, 7)) == first:
             raise Wrong("another seed gives the same order")
+        if list(answer(20, 1)) != second:
+            raise Wrong(
+                "seed 0 in epoch 1 and seed 1 in epoch 0 should give one order: "
+                "the shuffle is seeded by seed + epoch"
+            )
+        before = _global_states()["torch"]
+        list(answer(20, 0))
+        if _global_states()["torch"] != before:
+            raise Wrong("torch's global generator was seeded or used: make your own")
 
     def lengths(answer):
         sampler = answer(5, 0)
@@ -287,10 +377,8 @@ def resumable_sampler() -> list[Case]:
         list(sampler)
         if found != kept:
             raise Wrong("a saved state changed when the sampler went on")
-        try:
-            json.dumps(found)
-        except TypeError:
-            raise Wrong(f"the state should hold plain numbers: {found}") from None
+        if not all(type(value) in (int, float, bool) for value in found.values()):
+            raise Wrong(f"the state should hold Python numbers alone: {found}")
 
     def resume(answer):
         for done in (0, 1, 3, 5):
@@ -329,6 +417,8 @@ def resumable_sampler() -> list[Case]:
         found = list(other)
         if found:
             raise Wrong(f"all three were handed out, yet resuming gave {found}")
+        if len(list(other)) != 3:
+            raise Wrong("after the rest of the epoch, none here, the next should come")
 
     def empty(answer):
         if list(answer(0, 0)):

@@ -10,7 +10,11 @@ __all__: list[str] = []
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("09.voc_to_yolo")
+@exercise(
+    "09.voc_to_yolo",
+    hint="How many pixels are there from xmin to xmax, both included? And where "
+    "does pixel xmin begin, measured from the left edge of the picture?",
+)
 def voc_to_yolo() -> list[Case]:
     def case(says, sides, width, height):
         xmin, ymin, xmax, ymax = sides
@@ -36,7 +40,11 @@ def _categories(pairs) -> list[dict]:
     return [{"id": i, "name": name} for i, name in pairs]
 
 
-@exercise("09.label_maps")
+@exercise(
+    "09.label_maps",
+    hint="Sort the list by id first; sorted(...) with a key leaves the input as it"
+    " is. Then count its entries from 1.",
+)
 def label_maps() -> list[Case]:
     def case(says, pairs):
         ordered = sorted(pairs)
@@ -59,11 +67,16 @@ def label_maps() -> list[Case]:
 NAMES = ["person", "dog", "tv"]
 
 
-@exercise("09.fixed_reader")
+@exercise(
+    "09.fixed_reader",
+    hint="Read the line of the file once more: which of the two sizes comes first,"
+    " from where does YOLO count its classes, and which point of the box do x"
+    " and y name?",
+)
 def fixed_reader() -> list[Case]:
-    def case(says, text, found, boxes, size=(200, 100)):
+    def case(says, text, found, boxes, size=(200, 100), known=NAMES):
         def test(answer):
-            got = answer(text, list(NAMES), *size)
+            got = answer(text, list(known), *size)
             if not isinstance(got, tuple) or len(got) != 2:
                 raise Wrong("must return two lists: names and boxes")
             names, got_boxes = got
@@ -97,13 +110,31 @@ def fixed_reader() -> list[Case]:
         case("a file without objects", "", [], []),
         case("a line break at the end", f"{tall}\n{corner}\n", ["dog", "tv"], two),
         case("an empty line between", f"{tall}\n\n{corner}", ["dog", "tv"], two),
+        case(
+            "sides between pixels",
+            "0 0.5 0.5 0.25 0.25",
+            ["person"],
+            [(1.875, 1.125, 3.125, 1.875)],
+            size=(5, 3),
+        ),
+        case(
+            "a class of two digits",
+            f"12{whole[1:]}",
+            ["class 12"],
+            [boxes[whole]],
+            known=[f"class {i}" for i in range(15)],
+        ),
     ]
 
 
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("09.possible")
+@exercise(
+    "09.possible",
+    hint="Turn the four columns into half-open corners three times, once for each "
+    "format. Then one test serves all three.",
+)
 def possible() -> list[Case]:
     def case(says, rows, expect, size=(10, 6)):
         boxes = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
@@ -119,7 +150,8 @@ def possible() -> list[Case]:
                     raise Wrong(f"{shown}\n{name} fits and is missing in {list(got)}")
             for name in got:
                 if name not in expect:
-                    raise Wrong(f"{shown}\n{name!r} does not fit; got {list(got)}")
+                    why = _why_not(name, rows, *size)
+                    raise Wrong(f"{shown}\n{name!r} does not fit: {why}")
             if list(got) != expect:
                 raise Wrong(f"{shown}\nthe order is {expect}; got {list(got)}")
             if not torch.equal(given, boxes):
@@ -135,20 +167,62 @@ def possible() -> list[Case]:
         case("the whole picture in YOLO", [[0.5, 0.5, 1, 1]], ["coco", "yolo"]),
         case("half a pixel of VOC is none", [[2, 2, 2, 1.5]], ["coco"]),
         case("a later row decides", [[1, 1, 1, 1], [5, 3, 4, 2]], ["coco"]),
+        case("a tenth of a pixel of VOC is none", [[3, 2, 2.1, 4]], ["coco"]),
         case("sizes of zero", [[3, 3, 0, 0]], []),
+        case("a width of zero", [[3, 3, 0, 2]], []),
+        case("a height of zero", [[3, 3, 2, 0]], []),
         case("beyond the picture", [[4, 4, 12, 12]], []),
+        case("beyond the right border", [[4, 1, 12, 1]], []),
+        case("beyond the lower border", [[1, 4, 1, 12]], []),
         case("below 0", [[-1, 0, 2, 2]], []),
+        case("above the picture", [[0, -1, 2, 2]], []),
         case("YOLO sticks out to the left", [[0.1, 0.5, 0.4, 0.2]], ["coco"]),
+        case(
+            "YOLO sticks out by a twentieth of a pixel",
+            [[0.195, 0.5, 0.4, 0.2]],
+            ["coco"],
+        ),
         case("rounding at the border", [[0.95, 0.5, 0.1004, 1]], ["coco", "yolo"]),
+        case("0.008 pixels are rounding", [[0, 0, 10.008, 6]], ["coco"]),
+        case("0.015 pixels are not", [[0, 0, 10.015, 6]], []),
         case("a fifth of a pixel is no rounding", [[1, 1, 10.2, 6]], []),
         case("no boxes: everything", [], every),
     ]
 
 
+def _why_not(name, rows, width, height) -> str:
+    """Which row is no box of that format, and why."""
+    for a, b, c, d in rows:
+        corners = {
+            "voc": (a - 1, b - 1, c, d),
+            "coco": (a, b, a + c, b + d),
+            "yolo": (
+                *((a - c / 2) * width, (b - d / 2) * height),
+                *((a + c / 2) * width, (b + d / 2) * height),
+            ),
+        }
+        if name not in corners:
+            return "there is no such name"
+        x1, y1, x2, y2 = corners[name]
+        box = f"its half-open box of {[a, b, c, d]} is ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+        if min(x2 - x1, y2 - y1) <= 0:
+            return f"{box}, without an area"
+        if name == "voc" and min(x2 - x1, y2 - y1) < 1:
+            return f"{box}, less than a pixel"
+        if min(x1, y1) < -0.01 or x2 > width + 0.01 or y2 > height + 0.01:
+            return f"{box}, beyond the picture"
+    return "no row allows it"
+
+
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("09.annotations")
+@exercise(
+    "09.annotations",
+    hint="The numbers of the objects are the sorted different values of the mask. "
+    "For one of them, (instances == value).nonzero() lists the rows and "
+    "columns of its pixels.",
+)
 def annotations() -> list[Case]:
     def case(says, rows, expect, image_id=7, first_id=1):
         mask = torch.tensor(rows, dtype=torch.uint8)
@@ -210,7 +284,11 @@ def _same_entry(rows, ours, want) -> None:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("09.box_of_counts")
+@exercise(
+    "09.box_of_counts",
+    hint="Add the lengths up to know at which place each run begins and ends. "
+    "divmod(place, height) gives the column and the row of a place.",
+)
 def box_of_counts() -> list[Case]:
     def case(says, counts, height, expect):
         return Case(says, args=(counts, height), expect=expect)
@@ -223,7 +301,10 @@ def box_of_counts() -> list[Case]:
         case("a mask that begins with the object", [0, 3, 9], 4, (0, 0, 1, 3)),
         case("two columns", [1, 2, 2, 2, 5], 4, (0, 1, 2, 3)),
         case("a run around the corner", [3, 2, 7], 4, (0, 0, 2, 4)),
+        case("a longer run around the corner", [2, 3, 7], 4, (0, 0, 2, 4)),
         case("everything", [0, 12], 4, (0, 0, 3, 4)),
+        case("the highest in the middle", [2, 1, 2, 1, 4, 1, 1], 4, (0, 1, 3, 3)),
+        case("the lowest in the middle", [0, 1, 6, 1, 1, 1, 2], 4, (0, 0, 3, 4)),
         case("a run that ends a column", [2, 2, 8], 4, (0, 2, 1, 4)),
         case("a run of length 0 in the middle", [2, 0, 3, 1, 6], 4, (1, 1, 2, 2)),
         case(

@@ -32,7 +32,11 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("10.count_weights")
+@exercise(
+    "10.count_weights",
+    hint="`model.parameters()` lists each parameter once, however often "
+    "it is used. Which two things do you ask of each?",
+)
 def count_weights() -> list[Case]:
     frozen = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     frozen[0].requires_grad_(False)
@@ -55,6 +59,7 @@ def count_weights() -> list[Case]:
         Case(
             "a layer in two places", args=(nn.Sequential(twice, twice),), expect=(30, 0)
         ),
+        Case("a convolution", args=(nn.Conv2d(2, 3, 5),), expect=(153, 0)),
         Case("an empty parameter", args=(nn.Embedding(0, 3),), expect=(0, 0)),
     ]
 
@@ -71,7 +76,11 @@ class _Scaled(nn.Module):
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("10.residual")
+@exercise(
+    "10.residual",
+    hint="Keep the block as an attribute. Which shape must `block(x)` have "
+    "before you add?",
+)
 def residual() -> list[Case]:
     def build(answer, block):
         _module(answer)
@@ -91,16 +100,20 @@ def residual() -> list[Case]:
 
     def found(answer):
         block = _linear(3, 3)
-        names = [name for name, _ in build(answer, block).named_parameters()]
+        net = build(answer, block)
+        names = [name for name, _ in net.named_parameters()]
         if len(names) != 2:
             raise Wrong(f"a Linear has 2 parameters; the block around it lists {names}")
+        if not any(part is block for part in net.modules()):
+            raise Wrong("the block itself must be kept, not a copy of it")
 
     def input_kept(answer):
-        x = _ramp(2, 2)
-        before = x.clone()
-        build(answer, nn.ReLU())(x)
-        if not torch.equal(x, before):
-            raise Wrong("the input was changed")
+        for block in (nn.ReLU(), nn.Identity()):
+            x = _ramp(2, 2)
+            before = x.clone()
+            build(answer, block)(x)
+            if not torch.equal(x, before):
+                raise Wrong(f"around {block} the input was changed")
 
     def misfit(shape, block):
         def test(answer):
@@ -166,7 +179,11 @@ class _Turn(nn.Module):
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("10.rescale")
+@exercise(
+    "10.rescale",
+    hint="Two buffers. The update belongs under `self.training`, and only "
+    "if there are values; the last line stands outside of it.",
+)
 def rescale() -> list[Case]:
     def make(answer):
         _module(answer)
@@ -202,6 +219,29 @@ def rescale() -> list[Case]:
             "first 0 and 4, then 1 and 2", layer(torch.tensor([1.0, 2])), [0.25, 0.5]
         )
 
+    def columns(answer):
+        layer, x = make(answer), torch.tensor([[0.0, 1], [2, 4]])
+        expect("the batch [[0, 1], [2, 4]]", layer(x), [[0.0, 0.25], [0.5, 1]])
+        for name in ("low", "high"):
+            if getattr(layer, name).dim():
+                raise Wrong(f"{name} is one number, not one for each column")
+
+    def outside(answer):
+        layer = make(answer)
+        layer(torch.tensor([1.0, 3]))
+        got = layer(torch.tensor([0.0, 2, 4]))
+        expect("first 1 and 3, then 0, 2, 4", got, [0.0, 0.5, 1])
+
+    def narrow(answer):
+        got = make(answer)(torch.tensor([0.0, 1, 2]) / 2**20)
+        expect("0, 1 and 2 millionths, nearly", got, [0.0, 0.5, 1])
+
+    def without_gradients(answer):
+        layer = make(answer)
+        with torch.no_grad():
+            layer(torch.tensor([0.0, 4]))
+        expect("high after a batch under torch.no_grad()", layer.high, 4.0)
+
     def evaluation(answer):
         layer = make(answer)
         layer(torch.tensor([0.0, 4]))
@@ -216,6 +256,8 @@ def rescale() -> list[Case]:
         if tuple(got.shape) != (0, 3):
             raise Wrong(f"an empty batch (0, 3) became {tuple(got.shape)}")
         expect("low after an empty batch", layer.low, 0.0)
+        if tuple(layer(torch.zeros(3, 0)).shape) != (3, 0):
+            raise Wrong("a batch of shape (3, 0) must keep its shape")
 
     def state(answer):
         layer = make(answer)
@@ -250,7 +292,11 @@ def rescale() -> list[Case]:
         Case("a new one", test=start),
         Case("the first batch", test=first),
         Case("a second batch inside the range", test=second),
+        Case("a second batch beyond it", test=outside),
+        Case("two columns, one range", test=columns),
+        Case("a narrow range", test=narrow),
         Case("evaluation mode", test=evaluation),
+        Case("without gradients", test=without_gradients),
         Case("an empty batch", test=empty),
         Case("saved, loaded, not trained", test=state),
         Case("moved to float64", test=moved),
@@ -261,7 +307,11 @@ def rescale() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("10.fixed_net")
+@exercise(
+    "10.fixed_net",
+    hint="Look at the class with this chapter's questions: are the layers "
+    "found, does the mode arrive, is it saved, does the gradient flow?",
+)
 def fixed_net() -> list[Case]:
     def make(answer, width=4, depth=2, temperature=2.0):
         _module(answer)
@@ -305,6 +355,35 @@ def fixed_net() -> list[Case]:
         share = (seen[-1] == 0).float().mean().item() if seen else 0.5
         if not 0.4 < share < 0.6:
             raise Wrong(f"dropout deletes a share of {share:.2f}, not one half")
+        if seen and seen[-1].max() != 2:
+            raise Wrong("what dropout leaves must be doubled, so that the mean stays")
+
+    def places(answer):
+        net = make(answer, width=1000, depth=2)
+        with torch.no_grad():
+            for layer in net.layers:
+                layer.weight.zero_()
+                layer.bias.fill_(1)
+        inputs, scores = [], []
+        for layer in (*net.layers, net.head):
+            layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        net.head.register_forward_hook(lambda *args: scores.append(args[-1]))
+        got = net(torch.ones(2, 1000))
+        if len(inputs) != 3:  # computed by functions: nothing to look at
+            return
+        for x, name, drops in zip(
+            inputs,
+            ("the first layer", "the second layer", "the head"),
+            (False, True, True),
+            strict=True,
+        ):
+            if bool((x == 0).any()) != drops:
+                raise Wrong(
+                    f"dropout stands after each hidden layer: the input of {name} "
+                    f"{'has no' if drops else 'has'} deleted values"
+                )
+        if not torch.allclose(got, scores[0] / 2.0, atol=1e-6):
+            raise Wrong("in training mode the scores are not head(...) / temperature")
 
     def gradients(answer):
         net = make(answer).eval()
@@ -323,6 +402,9 @@ def fixed_net() -> list[Case]:
         other.load_state_dict(net.state_dict())
         if float(other.temperature) != 3.0:
             raise Wrong("a loaded temperature of 3 did not arrive")
+        x = _ramp(2, 4)
+        if not torch.allclose(other.eval()(x), net.eval()(x), atol=1e-6):
+            raise Wrong("a loaded temperature of 3 is not used in forward")
 
     def no_layers(answer):
         net, x = make(answer, depth=0).eval(), _ramp(2, 4)
@@ -332,6 +414,7 @@ def fixed_net() -> list[Case]:
     return [
         Case("every layer is found", test=listed),
         Case("dropout in both modes", test=dropout),
+        Case("dropout after each hidden layer", test=places),
         Case("the scores", test=values),
         Case("every parameter gets a gradient", test=gradients),
         Case("the temperature is saved, not trained", test=saved),
@@ -342,7 +425,11 @@ def fixed_net() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("10.swap")
+@exercise(
+    "10.swap",
+    hint="First collect what is to be replaced, and make each new module "
+    "once. Then go through the modules and their `_modules`.",
+)
 def swap() -> list[Case]:
     def apply(answer, model, kind=nn.ReLU, make=None):
         made = []
@@ -426,6 +513,25 @@ def swap() -> list[Case]:
         model = nn.Sequential(part, part)
         count(apply(answer, model)[0], 1)
 
+    def root(answer):
+        model = nn.Sequential(nn.Sequential(nn.ReLU()), nn.Linear(2, 2))
+        got, made = apply(answer, model, nn.Sequential)
+        if any(old is model for old, _ in made):
+            raise Wrong("the model itself was handed to make")
+        count(got, 1)
+        if not isinstance(model[0], nn.GELU):
+            raise Wrong("a Sequential inside a Sequential was not replaced")
+
+    def rest_stays(answer):
+        model = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).train()
+        model[0].weight.requires_grad_(False)
+        weight = model[0].weight
+        apply(answer, model)
+        if not (model.training and model[0].training):
+            raise Wrong("the mode of the model was changed")
+        if model[0].weight is not weight or weight.requires_grad:
+            raise Wrong("a layer of another kind was changed")
+
     def nothing_there(answer):
         model = nn.Sequential(nn.ReLU())
         model.register_module("downsample", None)
@@ -440,6 +546,8 @@ def swap() -> list[Case]:
         Case("make gets the old module", test=old_given),
         Case("one module in two places", test=shared),
         Case("its parent in two places", test=containers),
+        Case("the model is of that kind, too", test=root),
+        Case("the rest stays", test=rest_stays),
         Case("a child that is None", test=nothing_there),
         Case("the new ones are not searched", test=not_again),
     ]

@@ -10,7 +10,7 @@ from torch import nn
 
 from course_utils.checks.core import Case, Wrong, difference, exercise
 from course_utils.checks.samples import uniform
-from course_utils.checks.watch import Watch, by_hand
+from course_utils.checks.watch import Watch, by_hand, without
 
 __all__: list[str] = []
 
@@ -40,7 +40,11 @@ def _same(name: str, got, wanted: torch.Tensor, within: float = 1e-6) -> None:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("12.count_means")
+@exercise(
+    "12.count_means",
+    hint="One mean is shared by everything the layer averages over. So count "
+    "what is left: channels, samples, or both.",
+)
 def count_means() -> list[Case]:
     image, flat, line = (8, 32, 7, 7), (8, 32), (5, 6, 7)
 
@@ -52,10 +56,12 @@ def count_means() -> list[Case]:
         case("batch, an image", "batch", image, 32),
         case("layer", "layer", image, 8),
         case("instance", "instance", image, 256),
+        case("instance, three axes", "instance", line, 30),
         case("four groups", "group", image, 32, groups=4),
         case("one group", "group", line, 5),
         case("three groups, three axes", "group", line, 15, groups=3),
         case("layer, two axes", "layer", flat, 8),
+        case("layer, three axes", "layer", line, 5),
         case("an empty batch", "instance", (0, 6, 4, 4), 0),
         case("an empty batch has channels", "batch", (0, 6, 4, 4), 6),
     ]
@@ -63,8 +69,15 @@ def count_means() -> list[Case]:
 
 # --- 2 ------------------------------------------------------------------------
 
+READY_MADE = ("batch_norm", "native_batch_norm", "instance_norm", "group_norm")
+BY_HAND = "write it by hand: a ready-made normalization was called"
 
-@exercise("12.three_bugs")
+
+@exercise(
+    "12.three_bugs",
+    hint="Ask of each tensor whether it is saved, of each branch who sets the "
+    "mode, and of the remembered variance what it was divided by.",
+)
 def three_bugs() -> list[Case]:
     def make(answer, channels=2):
         if not (inspect.isclass(answer) and issubclass(answer, nn.Module)):
@@ -86,7 +99,10 @@ def three_bugs() -> list[Case]:
 
     def training(answer):
         x = _rand(4, 2, 3, 3, dtype=torch.float32)
-        _same("output in training", make(answer)(x), nn.BatchNorm2d(2)(x), 1e-5)
+        layer = make(answer)
+        with without(*READY_MADE, says=BY_HAND):
+            got = layer(x)
+        _same("output in training", got, nn.BatchNorm2d(2)(x), 1e-5)
 
     def means(answer):
         x = _rand(4, 2, 3, 3, dtype=torch.float32)
@@ -116,12 +132,16 @@ def three_bugs() -> list[Case]:
 
     def evaluation(answer):
         layer, wanted = trained(answer)
-        x = _rand(1, 2, 3, 3, seed=9, dtype=torch.float32) + 7
         before = state(layer, "running_mean").clone()
-        got = layer.eval()(x)
-        if not torch.equal(before, state(layer, "running_mean")):
-            raise Wrong("in eval(), with gradients on, the running mean moved")
-        _same("output in eval(), with gradients on", got, wanted.eval()(x), 1e-5)
+        layer.eval(), wanted.eval()
+        for size in (1, 4):
+            x = _rand(size, 2, 3, 3, seed=9, dtype=torch.float32) + 7
+            with without(*READY_MADE, says=BY_HAND):
+                got = layer(x)
+            if not torch.equal(before, state(layer, "running_mean")):
+                raise Wrong("in eval(), with gradients on, the running mean moved")
+            name = f"output for {size} in eval(), with gradients on"
+            _same(name, got, wanted(x), 1e-5)
 
     def no_grad(answer):
         layer, wanted = trained(answer)
@@ -183,8 +203,14 @@ def three_bugs() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("12.layer_norm_backward")
+@exercise(
+    "12.layer_norm_backward",
+    hint="The formula for one channel of a batch holds for one row. The weight "
+    "is shared by all rows, so its slope is a sum over them.",
+)
 def layer_norm_backward() -> list[Case]:
+    forward = "the library's layer normalization was called: write it by hand"
+
     def case(says, grad, x, weight, eps, within=1e-9):
         def test(answer):
             size = (x.shape[-1],)
@@ -193,7 +219,7 @@ def layer_norm_backward() -> list[Case]:
             y = nn.functional.layer_norm(leaves[0], size, leaves[1], leaves[2], eps)
             wanted = torch.autograd.grad(y, leaves, grad)
             kept = [t.clone() for t in (grad, x, weight)]
-            with by_hand():
+            with by_hand(), without("layer_norm", "native_layer_norm", says=forward):
                 got = answer(grad, x, weight, eps)
             if not isinstance(got, (tuple, list)) or len(got) != 3:
                 raise Wrong("three slopes are wanted: of x, of weight, of bias")
@@ -258,14 +284,18 @@ def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     return linear
 
 
-@exercise("12.fold_before")
+@exercise(
+    "12.fold_before",
+    hint="Write bn(x) as x * scale + shift first. Then put that into x @ "
+    "weight.T + bias and multiply out.",
+)
 def fold_before() -> list[Case]:
     def case(says, norm, linear, rows=4):
         def test(answer):
             one, two = copy.deepcopy(norm), copy.deepcopy(linear)
             got = answer(one, two)
-            if not isinstance(got, nn.Linear):
-                raise Wrong(f"an nn.Linear is wanted, not {type(got).__name__}")
+            if type(got) is not nn.Linear:
+                raise Wrong(f"a plain nn.Linear is wanted, not {type(got).__name__}")
             if got is two:
                 raise Wrong("the given linear layer came back: make a new one")
             for name, a, b in (("bn", one, norm), ("linear", two, linear)):
@@ -315,7 +345,11 @@ def _model() -> nn.Module:
     )
 
 
-@exercise("12.freeze_batch_norm")
+@exercise(
+    "12.freeze_batch_norm",
+    hint="model.train() calls train() of each layer inside. An attribute of an "
+    "object may shadow a method of its class.",
+)
 def freeze_batch_norm() -> list[Case]:
     def norms(model):
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -385,6 +419,11 @@ def freeze_batch_norm() -> list[Case]:
         norm.train()
         evaluating(norm, "after train(), where the model is the layer")
 
+    def bare(answer):
+        norm = made(answer, nn.Sequential(nn.BatchNorm2d(3, affine=False)))
+        evaluating(norm, "where it has no weight and bias")
+        evaluating(norm.train(), "after model.train(), without weight and bias")
+
     return [
         Case("no gradient for weight and bias", test=parameters),
         Case("other layers stay trainable", test=others),
@@ -393,13 +432,44 @@ def freeze_batch_norm() -> list[Case]:
         Case("dropout still follows train() and eval()", test=dropout),
         Case("the running statistics stay", test=statistics),
         Case("the model is itself a BatchNorm", test=itself),
+        Case("a layer with affine=False", test=bare),
     ]
 
 
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("12.exact_statistics")
+class _Copies(Watch):
+    """Counts the tensors of a batch's size that were made inside and still live.
+
+    Attributes:
+        most: how many lived at one time; views of one memory count once.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.most = size, 0
+        self.alive: list[tuple[weakref.ref, int]] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = super().__torch_function__(func, types, args, kwargs)
+        for tensor in args:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        if isinstance(result, torch.Tensor) and result.numel() >= self.size:
+            memory = result.untyped_storage().data_ptr()
+            self.alive.append((weakref.ref(result), memory))
+        self.alive = [(ref, memory) for ref, memory in self.alive if ref() is not None]
+        self.most = max(self.most, len({memory for _, memory in self.alive}))
+        return result
+
+
+@exercise(
+    "12.exact_statistics",
+    hint="Keep three things: the count, the mean, and the sum of squared "
+    "distances from it. What must be added to the last when two means are "
+    "merged?",
+)
 def exact_statistics() -> list[Case]:
     def case(says, batches, within=1e-6):
         def test(answer):
@@ -428,7 +498,7 @@ def exact_statistics() -> list[Case]:
 
         def read():
             nonlocal most
-            for seed in range(12):
+            for seed in range(24):
                 # torch.from_numpy holds the array as long as the memory is in use.
                 array = _rand(2, 3, 4, 4, seed=seed).numpy().copy()
                 alive.append(weakref.ref(array))
@@ -436,13 +506,16 @@ def exact_statistics() -> list[Case]:
                 del array
                 yield batch
                 del batch
-                gc.collect()
+                if sum(ref() is not None for ref in alive) > 2:
+                    gc.collect()
                 most = max(most, sum(ref() is not None for ref in alive))
 
-        with Watch() as watch:
+        with _Copies(2 * 3 * 4 * 4) as watch:
             answer(read())
         if most > 2:
-            raise Wrong(f"{most} of 12 batches were still held: keep sums, not batches")
+            raise Wrong(f"{most} of 24 batches were still held: keep sums, not batches")
+        if watch.most > 8:  # those of one batch, and those of the one before
+            raise Wrong(f"{watch.most} copies of batches were held: keep sums instead")
         if watch.largest > 2 * 3 * 4 * 4:
             raise Wrong(
                 f"a tensor of {watch.largest} numbers was made from batches of 96: "

@@ -1,5 +1,7 @@
 """Checks for the exercises of chapter 18, optimizers."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -18,7 +20,11 @@ def _close(got: torch.Tensor, wanted: torch.Tensor, within: float = 1e-9) -> boo
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("18.places")
+@exercise(
+    "18.places",
+    hint="Make a table with a row a step: the gradient, the new buffer, and what the "
+    "weight moves. The buffer is 0 before the first step.",
+)
 def places() -> list[Case]:
     def near(got: float, wanted: float) -> bool:
         return abs(got - wanted) <= 1e-6
@@ -64,7 +70,11 @@ def _rmsprop(w, grad, square, lr=0.01, alpha=0.99, eps=1e-8):
     return w - lr * grad / (square.sqrt() + eps), square
 
 
-@exercise("18.rmsprop_step")
+@exercise(
+    "18.rmsprop_step",
+    hint="Put the two gradients into the formula by hand: which is larger under the "
+    "root, the average of squares or epsilon?",
+)
 def rmsprop_step() -> list[Case]:
     def case(says, *args, **kwargs):
         expect = _rmsprop(*args, **kwargs)
@@ -94,12 +104,38 @@ def rmsprop_step() -> list[Case]:
 
         return Case(f"50 steps, gradients of about {scale:g}", test=test)
 
+    def small(answer):
+        zero, grad = torch.zeros(1), torch.full((1,), 1e-6)
+        result = answer(zero, grad, zero.clone())
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise Wrong(f"the new weight and average are wanted, got {result!r}")
+        got, square = result
+        root, eps = 0.01**0.5 * 1e-6, 1e-8
+        wrong = {
+            (root**2 + eps) ** 0.5: "epsilon stands inside the root, where 1e-8 acts "
+            "like 1e-4",
+            (root**2 + eps**2) ** 0.5: "a squared epsilon inside the root is not the "
+            "same as epsilon outside: the root of a sum is less than the sum of roots",
+            root: "epsilon does not act here, though it is a tenth of the root",
+        }
+        wanted = -0.01 * 1e-6 / (root + eps)
+        if abs(got.item() - wanted) <= 1e-5 * abs(wanted):
+            if abs(square.item() - root**2) > 1e-5 * root**2:
+                raise Wrong(
+                    f"the average is {square.item():.5g}, expected {root**2:.5g}"
+                )
+            return
+        for below, words in wrong.items():
+            if abs(got.item() * below + 0.01 * 1e-6) <= 1e-5 * 0.01 * 1e-6:
+                raise Wrong(words)
+        raise Wrong(f"the weight moves to {got.item():.5g}, expected {wanted:.5g}")
+
     one, matrix = torch.ones(1), uniform(2, 3).T
     settings = {"lr": 0.1, "alpha": 0.5, "eps": 1.0}
     return [
         case("a gradient of 1", 0 * one, 1 * one, 0 * one),
         case("a gradient of 0, at the start", 1 * one, 0 * one, 0 * one),
-        case("a gradient of 1e-6", 0 * one, 1e-6 * one, 0 * one),
+        Case("a gradient of 1e-6", test=small),
         case("a gradient of 1e-10, below epsilon", 0 * one, 1e-10 * one, 0 * one),
         case("another epsilon", 0 * one, 1 * one, 0 * one, **settings),
         case("no weights", *(torch.zeros(0) for _ in range(3))),
@@ -112,11 +148,15 @@ def rmsprop_step() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("18.translate")
+@exercise(
+    "18.translate",
+    hint="Write down the buffers of both rules for a gradient that is always 1. How "
+    "many times longer is the sum's, and which rate makes up for it?",
+)
 def translate() -> list[Case]:
-    def path(lr, beta):
+    def path(lr, beta, *decay):
         def test(answer):
-            settings = answer(lr, beta)
+            settings = answer(lr, beta, *decay)
             if not isinstance(settings, dict):
                 raise Wrong(f"a dictionary of settings is wanted, got {settings!r}")
             w = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -134,14 +174,16 @@ def translate() -> list[Case]:
                         f"expected: {place:.6g}\ngot:      {w.item():.6g}"
                     )
 
-        return Case(f"rate {lr}, beta {beta}", test=test)
+        says = f", decay {decay[0]}" if decay else ""
+        return Case(f"rate {lr}, beta {beta}{says}", test=test)
 
     return [
         path(0.5, 0.0),
         path(0.4, 0.5),
         path(1.0, 0.9),
         path(0.03, 0.99),
-        path(0.01, 0.25),
+        path(0.01, 0.25, 0.0),
+        Case("a small decay", args=(0.4, 0.5, 1e-6), expect=ValueError),
         Case("a decay cannot be translated", args=(0.4, 0.5, 0.1), expect=ValueError),
     ]
 
@@ -158,12 +200,19 @@ def _names(model, groups) -> list:
         for key in ("params", "weight_decay"):
             if key not in group:
                 raise Wrong(f"a group lacks the key {key!r}: it has {list(group)}")
-        names = [known.get(id(p), "a stranger") for p in list(group["params"])]
+        if not isinstance(group["params"], list):
+            kind = type(group["params"]).__name__
+            raise Wrong(f"'params' is to be a list, got {kind}")
+        names = [known.get(id(p), "a stranger") for p in group["params"]]
         rows.append((names, float(group["weight_decay"])))
     return rows
 
 
-@exercise("18.decay_groups")
+@exercise(
+    "18.decay_groups",
+    hint="Walk over model.parameters() once and sort each one into one of two lists. "
+    "What decides is requires_grad and ndim, not the name.",
+)
 def decay_groups() -> list[Case]:
     def case(says, make, decay, wanted):
         def test(answer):
@@ -195,6 +244,12 @@ def decay_groups() -> list[Case]:
         model[1].weight = model[0].weight
         return model
 
+    def unusual():
+        model = nn.Sequential(nn.Embedding(3, 2), nn.Conv1d(2, 1, 2), nn.PReLU())
+        model.register_parameter("gain", nn.Parameter(torch.tensor(1.0)))
+        model.register_parameter("bias_table", nn.Parameter(torch.ones(2, 2)))
+        return model
+
     two = ["0.weight", "2.weight"]
     rest = ["0.bias", "1.weight", "1.bias", "2.bias"]
     return [
@@ -218,6 +273,15 @@ def decay_groups() -> list[Case]:
             [(["0.weight"], 0.5), (["0.bias", "1.bias"], 0.0)],
         ),
         case(
+            "an embedding, Conv1d, PReLU, a number and a matrix of its own",
+            unusual,
+            0.1,
+            [
+                (["bias_table", "0.weight", "1.weight"], 0.1),
+                (["gain", "1.bias", "2.weight"], 0.0),
+            ],
+        ),
+        case(
             "no biases: one group",
             lambda: nn.Sequential(nn.Linear(2, 2, bias=False)),
             0.1,
@@ -236,7 +300,43 @@ def decay_groups() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("18.adamw_step")
+BUGS = {
+    "start": "the averages start from the first gradient instead of zero",
+    "count": "the steps are counted for all weights together",
+    "decay": "the decay joins the gradient, and so passes through the averages",
+}
+
+
+def _adamw(weights, grads, state, lr, beta1, beta2, eps, decay, bugs=()):
+    """One step of AdamW with some of the bugs of the exercise, in place."""
+    for i, (w, g) in enumerate(zip(weights, grads, strict=True)):
+        if g is None:
+            continue
+        state["all"] = state.get("all", 0) + 1
+        if "decay" in bugs:
+            g = g + decay * w
+        else:
+            w *= 1 - lr * decay
+        zero = torch.zeros_like(w)
+        t, m, s = state.get(i, (0, g, g**2) if "start" in bugs else (0, zero, zero))
+        t, m = t + 1, beta1 * m + (1 - beta1) * g
+        s = beta2 * s + (1 - beta2) * g**2
+        state[i] = (t, m, s)
+        t = state["all"] if "count" in bugs else t
+        w -= lr * m / (1 - beta1**t) / ((s / (1 - beta2**t)).sqrt() + eps)
+
+
+def _subsets(names) -> list[tuple]:
+    """The non-empty subsets, small ones first."""
+    sizes = range(1, len(names) + 1)
+    return [found for n in sizes for found in itertools.combinations(names, n)]
+
+
+@exercise(
+    "18.adamw_step",
+    hint="Compare it line by line with Adam's formula in the chapter: what do the "
+    "averages start from, whose steps are counted, and where does the decay act?",
+)
 def adamw_step() -> list[Case]:
     def case(says, shapes, steps, decay, *, missing=None, scale=1.0, start=1.0):
         def test(answer):
@@ -246,6 +346,9 @@ def adamw_step() -> list[Case]:
                 theirs, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=decay
             )
             state = {}
+            suspects = {
+                bugs: ([w.clone() for w in ours], {}) for bugs in _subsets(BUGS)
+            }
             for step in range(1, steps + 1):
                 grads = [
                     scale * uniform(*shape, seed=10 * step + i)
@@ -259,6 +362,8 @@ def adamw_step() -> list[Case]:
                 before = [None if g is None else g.clone() for g in grads]
                 old = [w.clone() for w in ours]
                 answer(ours, grads, state, 0.1, 0.8, 0.9, 1e-6, decay)
+                for bugs, (copies, its) in suspects.items():
+                    _adamw(copies, before, its, 0.1, 0.8, 0.9, 1e-6, decay, bugs)
                 for g, kept in zip(grads, before, strict=True):
                     if g is not None and not torch.equal(g, kept):
                         raise Wrong("a gradient was changed on the way")
@@ -269,10 +374,16 @@ def adamw_step() -> list[Case]:
                                 f"weight {i} did not move in step {step}; "
                                 "it is to be changed in place"
                             )
+                        like = [
+                            "; ".join(BUGS[bug] for bug in bugs)
+                            for bugs, (copies, _) in suspects.items()
+                            if all(map(_close, ours, copies))
+                        ]
                         raise Wrong(
                             f"weight {i} after step {step}\n"
                             f"expected: {wanted.tolist()}\n"
                             f"got:      {got.tolist()}"
+                            + (f"\nas if {like[0]}" if like else "")
                         )
 
         return Case(says, test=test)
@@ -298,7 +409,11 @@ def adamw_step() -> list[Case]:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("18.lion")
+@exercise(
+    "18.lion",
+    hint="start and decay are short: a tensor of zeros, and AdamW's decay. In update, "
+    "compute the sign before you change the average.",
+)
 def lion() -> list[Case]:
     def case(says, steps, *, decay=0.0, betas=(0.9, 0.99), gradients=None, split=False):
         def test(answer):

@@ -19,11 +19,17 @@ def _near(got, wanted, within: float = 1e-9) -> bool:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("19.predict")
+@exercise(
+    "19.predict",
+    hint="Write down the rate before each of the four calls of scheduler.step(). "
+    "Which of the calls multiply it, and what do they multiply?",
+)
 def predict() -> list[Case]:
     def values(answer) -> list[float]:
         if not isinstance(answer, (tuple, list)) or len(answer) != 5:
             raise Wrong(f"five numbers are wanted, in order; got {answer!r}")
+        if any(isinstance(value, str) for value in answer):
+            raise Wrong(f"five plain numbers are wanted; got {answer!r}")
         try:
             return [float(value) for value in answer]
         except (TypeError, ValueError):
@@ -75,7 +81,12 @@ def _warmup_cosine(t, base, warm, total, low=0.0):
     return low + (base - low) * (1 + math.cos(math.pi * part)) / 2
 
 
-@exercise("19.warmup_cosine")
+@exercise(
+    "19.warmup_cosine",
+    hint="Three cases, told apart by t: the ramp, the wave, and what comes after "
+    "it. For the wave, first find the part of the way that is done: 0 at t "
+    "= warm, 1 at t = total - 1.",
+)
 def warmup_cosine() -> list[Case]:
     def case(says, *args, **kwargs):
         wanted = _warmup_cosine(*args, **kwargs)
@@ -104,6 +115,7 @@ def warmup_cosine() -> list[Case]:
         case("no warm-up at all, third step", 2, 0.8, 0, 5),
         case("a floor, half-way", 3, 0.8, 2, 5, low=0.2),
         case("a floor, at the end", 4, 0.8, 2, 5, low=0.2),
+        case("the floor does not touch the warm-up", 0, 0.8, 4, 8, low=0.3),
         case("long after the end it stays there", 9, 0.8, 2, 5, low=0.2),
         case("warm-up to the last step but one", 2, 0.8, 2, 4),
         case("a long run", 137, 0.3, 20, 300, low=0.001),
@@ -113,7 +125,11 @@ def warmup_cosine() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("19.train_rates")
+@exercise(
+    "19.train_rates",
+    hint="Which of the lines should run once, which once for each batch? Then "
+    "ask how often scheduler.step() is called in the whole run.",
+)
 def train_rates() -> list[Case]:
     def case(says, epochs, batches, base=0.8):
         count = epochs * batches
@@ -185,7 +201,11 @@ def _quarter(t, base):
     return base * 0.25 / (t + 1)
 
 
-@exercise("19.sequence")
+@exercise(
+    "19.sequence",
+    hint="The returned function has to find out whose turn it is: count the "
+    "milestones that t has reached. When did that formula take over?",
+)
 def sequence() -> list[Case]:
     def case(says, formulas, milestones, t, base, wanted):
         names = {_linear: "f", _halving: "g", _quarter: "h"}
@@ -228,6 +248,7 @@ def sequence() -> list[Case]:
         return test
 
     two, three = (_linear, _halving), (_linear, _halving, _quarter)
+    four = (_linear, _quarter, _linear, _halving)
     return [
         case("a single formula, no milestone", (_linear,), [], 4, 0.1, 0.5),
         case("before the milestone", two, [3], 2, 0.1, 0.3),
@@ -236,6 +257,7 @@ def sequence() -> list[Case]:
         case("three formulas, the second", three, [3, 5], 4, 0.1, 0.05),
         case("three formulas, the third", three, [3, 5], 7, 0.6, 0.05),
         case("a milestone at 0 skips the first", two, [0], 1, 0.1, 0.05),
+        case("four formulas, the fourth", four, [2, 4, 6], 7, 0.1, 0.05),
         case("two milestones at one place", three, [3, 3], 4, 0.8, 0.1),
         Case("called in any order", test=any_order),
         Case("the lists are left alone", test=untouched),
@@ -247,104 +269,11 @@ def sequence() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-def _check_groups(model: nn.Sequential, wanted: list, lr: float, factor: float):
-    """``wanted``: for each group the names of its parameters, and its rate."""
-    names = {id(w): name for name, w in model.named_parameters()}
-
-    def test(answer):
-        got = answer(model, lr, factor)
-        if got is None:
-            raise Wrong("None came back: does the function end with a return?")
-        if not isinstance(got, (list, tuple)):
-            raise Wrong(f"a list of groups is wanted; got a {type(got).__name__}")
-        found = []
-        for group in got:
-            if not isinstance(group, dict) or not {"params", "lr"} <= set(group):
-                raise Wrong(f"each group is a dict with params and lr; got {group!r}")
-            if not isinstance(group["params"], (list, tuple)):
-                kind = type(group["params"]).__name__
-                raise Wrong(f"params must be a list, not a {kind}: make a list of it")
-            found.append([names.get(id(w), "?") for w in group["params"]])
-        if found != [group for group, _ in wanted]:
-            raise Wrong(
-                f"expected groups: {[group for group, _ in wanted]}\n"
-                f"got groups:      {found}"
-            )
-        for group, (params, rate) in zip(got, wanted, strict=True):
-            if not _near(group["lr"], rate):
-                raise Wrong(
-                    f"lr={lr}, factor={factor}, {len(wanted)} groups\n"
-                    f"the rate of {params} should be {rate:g}, got {group['lr']}"
-                )
-        if got:
-            torch.optim.SGD(list(got), lr=lr)
-
-    return test
-
-
-@exercise("19.layer_groups")
-def layer_groups() -> list[Case]:
-    one = nn.Sequential(nn.Linear(1, 1))
-    two = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
-    mixed = nn.Sequential(
-        nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3, bias=False), nn.ReLU(),
-        nn.Linear(3, 1), nn.Flatten(),
-    )  # fmt: skip
-    nested = nn.Sequential(
-        nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)),
-        nn.Linear(2, 1, bias=False),
-    )
-    frozen = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
-    frozen[0].requires_grad_(False)
-    frozen[1].bias.requires_grad_(False)
-    tied = nn.Sequential(
-        nn.Linear(2, 2, bias=False), nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
-    )
-    tied[1].weight = tied[0].weight
-    again = nn.Linear(2, 2, bias=False)
-    twice = nn.Sequential(again, nn.ReLU(), again, nn.Linear(2, 1, bias=False))
-    both = ["0.weight", "0.bias"]
-
-    def case(says, model, wanted, lr=0.1, factor=0.5):
-        return Case(says, test=_check_groups(model, wanted, lr, factor))
-
-    return [
-        case("one layer", one, [(both, 0.1)]),
-        case("two layers", two, [(both, 0.05), (["1.weight", "1.bias"], 0.1)]),
-        case(
-            "layers without parameters do not count",
-            mixed,
-            [(both, 0.025), (["2.weight"], 0.05), (["4.weight", "4.bias"], 0.1)],
-        ),
-        case(
-            "a layer made of layers is one group",
-            nested,
-            [(["0.0.weight", "0.1.weight"], 0.05), (["1.weight"], 0.1)],
-        ),
-        case(
-            "frozen parameters are left out",
-            frozen,
-            [(["1.weight"], 0.05), (["2.weight", "2.bias"], 0.1)],
-        ),
-        case(
-            "a shared weight belongs to the first layer only",
-            tied,
-            [(["0.weight"], 0.025), (["1.bias"], 0.05), (["2.weight"], 0.1)],
-        ),
-        case(
-            "a layer used twice",
-            twice,
-            [(["0.weight"], 0.01), (["3.weight"], 0.1)],
-            factor=0.1,
-        ),
-        case("no parameters at all", nn.Sequential(nn.ReLU()), []),
-    ]
-
-
-# --- 6 ------------------------------------------------------------------------
-
-
-@exercise("19.unfreeze")
+@exercise(
+    "19.unfreeze",
+    hint="Parameters are told apart by identity, id(w), not by value. Collect "
+    "the ids that the optimizer holds in all of its groups.",
+)
 def unfreeze() -> list[Case]:
     def make():
         body, head = nn.Linear(2, 2), nn.Linear(2, 1)
@@ -432,3 +361,118 @@ def unfreeze() -> list[Case]:
         "a weight shared by two layers": shared,
     }
     return [Case(says, test=test) for says, test in tests.items()]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
+def _check_groups(model: nn.Sequential, wanted: list, lr: float, factor: float):
+    """``wanted``: for each group the names of its parameters, and its rate."""
+    names = {id(w): name for name, w in model.named_parameters()}
+
+    def test(answer):
+        got = answer(model, lr, factor)
+        if got is None:
+            raise Wrong("None came back: does the function end with a return?")
+        if not isinstance(got, (list, tuple)):
+            raise Wrong(f"a list of groups is wanted; got a {type(got).__name__}")
+        found = []
+        for group in got:
+            if not isinstance(group, dict) or not {"params", "lr"} <= set(group):
+                raise Wrong(f"each group is a dict with params and lr; got {group!r}")
+            if not isinstance(group["params"], (list, tuple)):
+                kind = type(group["params"]).__name__
+                raise Wrong(f"params must be a list, not a {kind}: make a list of it")
+            found.append([names.get(id(w), "?") for w in group["params"]])
+        if found != [group for group, _ in wanted]:
+            raise Wrong(
+                f"expected groups: {[group for group, _ in wanted]}\n"
+                f"got groups:      {found}"
+            )
+        for group, (params, rate) in zip(got, wanted, strict=True):
+            if not _near(group["lr"], rate):
+                raise Wrong(
+                    f"lr={lr}, factor={factor}, {len(wanted)} groups\n"
+                    f"the rate of {params} should be {rate:g}, got {group['lr']}"
+                )
+        if got:
+            torch.optim.SGD(list(got), lr=lr)
+
+    return test
+
+
+@exercise(
+    "19.layer_groups",
+    hint="First collect, layer by layer, the parameters that count, and drop the "
+    "layers that keep none. Only then number the rest, from the last one.",
+)
+def layer_groups() -> list[Case]:
+    one = nn.Sequential(nn.Linear(1, 1))
+    two = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    mixed = nn.Sequential(
+        nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3, bias=False), nn.ReLU(),
+        nn.Linear(3, 1), nn.Flatten(),
+    )  # fmt: skip
+    nested = nn.Sequential(
+        nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)),
+        nn.Linear(2, 1, bias=False),
+    )
+    frozen = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    frozen[0].requires_grad_(False)
+    frozen[1].bias.requires_grad_(False)
+    tied = nn.Sequential(
+        nn.Linear(2, 2, bias=False), nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
+    )
+    tied[1].weight = tied[0].weight
+    between = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    between[1].requires_grad_(False)
+    copied = nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(3)))
+    copied[1].weight = copied[0].weight
+    again = nn.Linear(2, 2, bias=False)
+    twice = nn.Sequential(again, nn.ReLU(), again, nn.Linear(2, 1, bias=False))
+    both = ["0.weight", "0.bias"]
+
+    def case(says, model, wanted, lr=0.1, factor=0.5):
+        return Case(says, test=_check_groups(model, wanted, lr, factor))
+
+    return [
+        case("one layer", one, [(both, 0.1)]),
+        case("two layers", two, [(both, 0.05), (["1.weight", "1.bias"], 0.1)]),
+        case(
+            "layers without parameters do not count",
+            mixed,
+            [(both, 0.025), (["2.weight"], 0.05), (["4.weight", "4.bias"], 0.1)],
+        ),
+        case(
+            "a layer made of layers is one group",
+            nested,
+            [(["0.0.weight", "0.1.weight"], 0.05), (["1.weight"], 0.1)],
+        ),
+        case(
+            "frozen parameters are left out",
+            frozen,
+            [(["1.weight"], 0.05), (["2.weight", "2.bias"], 0.1)],
+        ),
+        case(
+            "a shared weight belongs to the first layer only",
+            tied,
+            [(["0.weight"], 0.025), (["1.bias"], 0.05), (["2.weight"], 0.1)],
+        ),
+        case(
+            "a frozen layer in between does not count",
+            between,
+            [(both, 0.05), (["2.weight", "2.bias"], 0.1)],
+        ),
+        case(
+            "a layer with nothing of its own does not count",
+            copied,
+            [(["0.weight"], 0.05), (["2.weight"], 0.1)],
+        ),
+        case(
+            "a layer used twice",
+            twice,
+            [(["0.weight"], 0.01), (["3.weight"], 0.1)],
+            factor=0.1,
+        ),
+        case("no parameters at all", nn.Sequential(nn.ReLU()), []),
+    ]

@@ -19,7 +19,11 @@ def _scores(n: int, seed: int) -> torch.Tensor:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("23.voc_to_coco")
+@exercise(
+    "23.voc_to_coco",
+    hint="Write down pixel [1, 1, 1, 1] in both forms: by how much does the corner "
+    "change, and how wide is one pixel?",
+)
 def voc_to_coco() -> list[Case]:
     def case(says, boxes):
         corner, size = boxes[:, :2] - 1, boxes[:, 2:] - boxes[:, :2] + 1
@@ -37,7 +41,11 @@ def voc_to_coco() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("23.paired_iou")
+@exercise(
+    "23.paired_iou",
+    hint="In the chapter's `box_iou`, `[:, None]` makes the table. What do the "
+    "shapes become without it?",
+)
 def paired_iou() -> list[Case]:
     def case(says, a, b):
         expect = box_ops.box_iou(a, b).diagonal().clone()
@@ -63,6 +71,8 @@ def paired_iou() -> list[Case]:
         case("one pair", row, row + torch.tensor([1.0, 0, 1, 0])),
         case("apart in both directions", row, row + 3),
         case("two points", point, point),
+        case("a point and a box", point, row),
+        case("fractions of a picture", row / 1024, (row + 1) / 1024),
         case("no pairs", EMPTY, EMPTY),
         case("many", some_boxes(12, 1), some_boxes(12, 2)),
         case(
@@ -78,7 +88,11 @@ def paired_iou() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("23.mask_to_box")
+@exercise(
+    "23.mask_to_box",
+    hint="`mask.any(dim=0)` says which columns hold a pixel. The first and the "
+    "last of them give two of the four numbers.",
+)
 def mask_to_box() -> list[Case]:
     def case(says, mask):
         expect = box_ops.masks_to_boxes(mask[None])[0]
@@ -102,7 +116,11 @@ def mask_to_box() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("23.fixed_nms")
+@exercise(
+    "23.fixed_nms",
+    hint="Run it on two boxes far apart, then on a chain of three. A box that is "
+    "removed must not remove others.",
+)
 def fixed_nms() -> list[Case]:
     def written(answer):
         with without("nms", says="the text asks for it without torchvision's nms"):
@@ -130,7 +148,11 @@ def fixed_nms() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("23.class_nms")
+@exercise(
+    "23.class_nms",
+    hint="`labels[:, None] == labels` is a table, too: it says which pairs "
+    "compete. Then go through the boxes, best first.",
+)
 def class_nms() -> list[Case]:
     def case(says, boxes, scores, labels, threshold=0.5):
         expect = box_ops.batched_nms(boxes, scores, labels, threshold)
@@ -142,6 +164,12 @@ def class_nms() -> list[Case]:
     wide = torch.tensor([[0.0, 0, 40, 40], [20, 0, 60, 40]])
     chain = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
     large = 10_000_003
+    half = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
+    # An IoU of 0.5021; moved by a million pixels, the edges are rounded: 0.4953.
+    close = [[100.03, 100, 110.03, 110], [103.345, 100, 113.345, 110]]
+    close = torch.tensor([*close, [0, 0, 1_000_000, 10]])
+    three = torch.tensor([0.75, 0.5, 0.25])
+    huge = torch.tensor([2**60, 2**60 + 1])
     return [
         case("one class", pair, two, torch.tensor([0, 0])),
         case("two classes", pair, two, torch.tensor([0, 1])),
@@ -149,8 +177,11 @@ def class_nms() -> list[Case]:
         case(
             "a chain", chain, torch.tensor([0.9, 0.8, 0.7]), torch.ones(3).long(), 0.25
         ),
+        case("an IoU equal to the threshold", half, two, torch.tensor([3, 3])),
         case("outside the picture", outside, two, torch.tensor([0, 1])),
         case("a large label", wide, two, torch.tensor([large, large])),
+        case("labels that only integers tell apart", pair, two, huge),
+        case("an IoU of 0.502 beside 0.5", close, three, torch.tensor([1, 1, 0])),
         case("negative labels", pair, two, torch.tensor([-1, -2])),
         case("no boxes", EMPTY, torch.zeros(0), torch.zeros(0, dtype=torch.int64)),
         case("many with ties", some_boxes(40, 6), _scores(40, 6), torch.arange(40) % 3),
@@ -160,7 +191,11 @@ def class_nms() -> list[Case]:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("23.safe_threshold")
+@exercise(
+    "23.safe_threshold",
+    hint="Which pair of boxes is the first to lose one, as the threshold falls? "
+    "Leave out each box's IoU with itself.",
+)
 def safe_threshold() -> list[Case]:
     def case(says, boxes):
         iou = ops.box_iou(boxes, boxes)

@@ -1,12 +1,13 @@
 """Exercises of chapter 24, box losses."""
 
 import math
+from contextlib import contextmanager
 
 import torch
 
 from course_utils.checks.core import Case, Wrong, exercise
 from course_utils.checks.samples import EMPTY, some_boxes
-from course_utils.checks.watch import Watch, by_hand
+from course_utils.checks.watch import Watch, by_hand, without
 from course_utils.detection import box_ops
 
 __all__: list[str] = []
@@ -26,6 +27,14 @@ def _slopes(loss, boxes, targets):
     return torch.autograd.grad(value.sum(), leaf)[0]
 
 
+@contextmanager
+def _no_autograd():
+    """Refuse autograd inside, forward mode too."""
+    says = "autograd was used: write the slope by hand"
+    with by_hand(says), without("_make_dual", says=says):
+        yield
+
+
 def _numbers(values) -> list[float]:
     return [round(v, 4) for v in values.tolist()]
 
@@ -33,13 +42,17 @@ def _numbers(values) -> list[float]:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("24.smooth_l1_slope")
+@exercise(
+    "24.smooth_l1_slope",
+    hint="Take the two pieces of the formula one by one: what is the slope of z**2 / "
+    "(2 * beta), and what is that of |z|? Where do they meet?",
+)
 def smooth_l1_slope() -> list[Case]:
     def case(says, z, beta, expect):
         return Case(says, args=(torch.tensor(z), beta), expect=torch.tensor(expect))
 
     def written(answer):
-        with by_hand():
+        with _no_autograd():
             answer(torch.tensor([0.5]), 1.0)
 
     z = torch.linspace(-2, 2, 24, dtype=torch.float64).reshape(2, 3, 4)
@@ -70,7 +83,11 @@ def _decode(offsets, anchors):
     return torch.cat([center - half, center + half], dim=1)
 
 
-@exercise("24.decode")
+@exercise(
+    "24.decode",
+    hint="Solve the four equations of the offsets for x, y, w and h. First get the "
+    "center and the size of each anchor.",
+)
 def decode() -> list[Case]:
     def case(says, offsets, anchors):
         return Case(
@@ -91,6 +108,7 @@ def decode() -> list[Case]:
         case("shifted and wider", torch.tensor([[0.5, 0, math.log(2), 0]]), wide),
         case("far too wide", torch.tensor([[0.0, 0, 100, 0]]), square),
         case("far too high", torch.tensor([[0.0, 0, 0, 100]]), square),
+        case("a far shift", torch.tensor([[6.0, -7, 0, 0]]), square),
         case("very narrow", torch.tensor([[0.0, 0, -8, 0]]), square),
         case("no boxes", EMPTY, EMPTY),
         case("nine, float64", some, _boxes(9, 1, torch.float64)),
@@ -100,7 +118,11 @@ def decode() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("24.giou_table")
+@exercise(
+    "24.giou_table",
+    hint="Give a the shape (N, 1, 4) and b the shape (1, M, 4): then minimum and "
+    "maximum of the two are (N, M, 4).",
+)
 def giou_table() -> list[Case]:
     def case(says, a, b):
         return Case(says, args=(a, b), expect=box_ops.generalized_box_iou(a, b))
@@ -111,6 +133,7 @@ def giou_table() -> list[Case]:
             with Watch(
                 "tolist",
                 "numpy",
+                "__array__",
                 says="numbers in Python lists need a loop: stay with tensors",
             ) as watch:
                 answer(_boxes(n, 5), _boxes(n + 1, 6))
@@ -138,7 +161,12 @@ def giou_table() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("24.fixed_ciou")
+@exercise(
+    "24.fixed_ciou",
+    hint="Try it on two pairs whose loss you can work out on paper: a box of half the "
+    "size at the target's center, and two boxes apart in both directions. The "
+    "third mistake shows in the gradient alone.",
+)
 def fixed_ciou() -> list[Case]:
     def case(says, boxes, targets):
         expect = box_ops.complete_box_iou_loss(boxes, targets)
@@ -171,34 +199,6 @@ def fixed_ciou() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("24.iou_slope")
-def iou_slope() -> list[Case]:
-    def case(says, boxes, targets):
-        expect = _slopes(box_ops.iou_loss, boxes, targets)
-        return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
-
-    def written(answer):
-        boxes = torch.tensor([[1.0, 1, 5, 5]], requires_grad=True)
-        with by_hand():
-            answer(boxes, torch.tensor([[0.0, 0, 4, 4]]))
-
-    square = torch.tensor([[0.0, 0, 4, 4]])
-    return [
-        case("beyond the right lower corner", square + 1, square),
-        case("beyond the left upper corner", square - 1, square),
-        case("inside", torch.tensor([[1.0, 1, 3, 2]]), square),
-        case("around", torch.tensor([[-1.0, -2, 5, 7]]), square),
-        case("apart in one direction", square + torch.tensor([9.0, 1, 9, 1]), square),
-        case("apart in both directions", square + 9, square),
-        case("no boxes", EMPTY, EMPTY),
-        case("many", _boxes(20, 1, torch.float64), _boxes(20, 2, torch.float64)),
-        Case("by hand", test=written),
-    ]
-
-
-# --- 6 ------------------------------------------------------------------------
-
-
 def _eiou(boxes, targets):
     loss = box_ops.distance_box_iou_loss(boxes, targets)
     hull = torch.maximum(boxes, targets)[:, 2:] - torch.minimum(boxes, targets)[:, :2]
@@ -206,7 +206,11 @@ def _eiou(boxes, targets):
     return loss + ((sizes[0] - sizes[1]) / hull).square().sum(dim=1)
 
 
-@exercise("24.eiou_loss")
+@exercise(
+    "24.eiou_loss",
+    hint="Width and height of the enclosing box are the larger x2, y2 minus the "
+    "smaller x1, y1. DIoU loss is the sum of the first two terms.",
+)
 def eiou_loss() -> list[Case]:
     def case(says, boxes, targets):
         return Case(
@@ -232,4 +236,39 @@ def eiou_loss() -> list[Case]:
         case("no boxes", EMPTY, EMPTY),
         case("many", _boxes(20, 1), _boxes(20, 2)),
         Case("a slope can be taken", test=gradient),
+    ]
+
+
+# --- 6 ------------------------------------------------------------------------
+
+
+@exercise(
+    "24.iou_slope",
+    hint="Begin with A', the slope of the box's own area along x1, y1, x2 and y2: it "
+    "is (-h, -w, h, w). I' looks alike, with the sides of the intersection, and "
+    "is 0 for an edge that does not bound it.",
+)
+def iou_slope() -> list[Case]:
+    def case(says, boxes, targets):
+        expect = _slopes(box_ops.iou_loss, boxes, targets)
+        return Case(says, args=(boxes, targets), expect=expect, within=1e-5)
+
+    def written(answer):
+        boxes = torch.tensor([[1.0, 1, 5, 5]], requires_grad=True)
+        with _no_autograd():
+            answer(boxes, torch.tensor([[0.0, 0, 4, 4]]))
+
+    square = torch.tensor([[0.0, 0, 4, 4]])
+    apart_x, apart_y = torch.tensor([[9.0, 1, 9, 1], [1.0, 9, 1, 9]])
+    return [
+        case("beyond the right lower corner", square + 1, square),
+        case("beyond the left upper corner", square - 1, square),
+        case("inside", torch.tensor([[1.0, 1, 3, 2]]), square),
+        case("around", torch.tensor([[-1.0, -2, 5, 7]]), square),
+        case("apart along x", square + apart_x, square),
+        case("apart along y", square + apart_y, square),
+        case("apart in both directions", square + 9, square),
+        case("no boxes", EMPTY, EMPTY),
+        case("many", _boxes(20, 1, torch.float64), _boxes(20, 2, torch.float64)),
+        Case("by hand", test=written),
     ]

@@ -26,7 +26,11 @@ def _verdicts(*values: int) -> torch.Tensor:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("25.f1_score")
+@exercise(
+    "25.f1_score",
+    hint="Keep the detections with `scores >= threshold`; F1 is twice the hits, "
+    "divided by the number kept plus the number of objects.",
+)
 def f1_score() -> list[Case]:
     def case(says, scores, correct, num_targets, threshold):
         kept = scores >= threshold
@@ -44,6 +48,7 @@ def f1_score() -> list[Case]:
             "a score equal to the threshold", torch.tensor([0.5]), _verdicts(1), 1, 0.5
         ),
         case("nothing is kept", three, verdicts, 4, 0.95),
+        case("a score just below", torch.tensor([0.48]), _verdicts(1), 1, 0.5),
         case("no object, one false alarm", three[1:2], verdicts[1:2], 0, 0.5),
         case("nothing at all", NONE, NO_VERDICTS, 0, 0.5),
         case("no detections", NONE, NO_VERDICTS, 3, 0.5),
@@ -54,7 +59,11 @@ def f1_score() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("25.voc_match")
+@exercise(
+    "25.voc_match",
+    hint="Start from the chapter's match: choose the best of all objects first, and "
+    "ask only then whether it is free.",
+)
 def voc_match() -> list[Case]:
     def rule(scores, iou, threshold):
         right, taken = [False] * len(scores), set()
@@ -84,6 +93,7 @@ def voc_match() -> list[Case]:
         ),
         case("its best object is taken, another would do", [0.9, 0.8], second),
         case("equal scores", [0.5, 0.5], torch.tensor([[0.75], [0.875]])),
+        case("a poor box takes nothing", [0.9, 0.8], torch.tensor([[0.25], [0.75]])),
         case("no objects", [0.9, 0.8], torch.zeros(2, 0)),
         case("no detections", [], torch.zeros(0, 3)),
         case("equal overlaps", [0.9, 0.8], torch.tensor([[0.75, 0.75], [0.0, 0.625]])),
@@ -94,7 +104,11 @@ def voc_match() -> list[Case]:
 # --- 3 ------------------------------------------------------------------------
 
 
-@exercise("25.cheapest_threshold")
+@exercise(
+    "25.cheapest_threshold",
+    hint="Compute the cost for each different score, from the highest down, and "
+    "begin with the cost of reporting nothing.",
+)
 def cheapest_threshold() -> list[Case]:
     def rule(scores, correct, num_targets, false_alarm, miss):
         best, least = math.inf, miss * num_targets
@@ -116,6 +130,7 @@ def cheapest_threshold() -> list[Case]:
     return [
         case("one right detection", three[:1], _verdicts(1), 1, 1, 1),
         case("one wrong detection: report nothing", three[:1], _verdicts(0), 1, 1, 1),
+        case("objects that no detection finds", three[:1], _verdicts(0), 3, 1, 1),
         case("a miss costs more", three, _verdicts(1, 0, 1), 2, 1, 3),
         case("a false alarm costs more", three, _verdicts(1, 0, 1), 2, 3, 1),
         case("equal costs: the higher one", three, _verdicts(1, 0, 1), 2, 1, 1),
@@ -129,7 +144,11 @@ def cheapest_threshold() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("25.fixed_ap")
+@exercise(
+    "25.fixed_ap",
+    hint="Compare it line by line with curve_of and average_precision: what is "
+    "sorted, what is counted, and from which end the envelope runs.",
+)
 def fixed_ap() -> list[Case]:
     def case(says, *pictures):
         scores, correct, counts = zip(*pictures, strict=True)
@@ -159,7 +178,11 @@ def fixed_ap() -> list[Case]:
 # --- 5 ------------------------------------------------------------------------
 
 
-@exercise("25.calibration_error")
+@exercise(
+    "25.calibration_error",
+    hint="torch.bucketize(scores, edges, right=True) names the bin of each score; "
+    "then go through the bins that hold something.",
+)
 def calibration_error() -> list[Case]:
     def rule(scores, correct, num_bins):
         error = 0.0
@@ -177,6 +200,8 @@ def calibration_error() -> list[Case]:
         return Case(says, args=args, expect=rule(*args), within=1e-5)
 
     four = torch.tensor([0.125, 0.25, 0.875, 0.75])
+    pairs = torch.tensor([0.3, 0.25, 0.7, 0.65, 0.9, 0.85], dtype=torch.float64)
+    on_edges = pairs, _verdicts(1, 0, 1, 0, 0, 1)
     return [
         case("one right detection", torch.tensor([0.75]), _verdicts(1), 2),
         case("one bin", four, _verdicts(0, 0, 1, 1), 1),
@@ -184,6 +209,7 @@ def calibration_error() -> list[Case]:
         case("too high here, too low there", four, _verdicts(1, 1, 0, 0), 2),
         case("a score on an edge", torch.tensor([0.5, 0.25]), _verdicts(1, 0), 2),
         case("a score of 1", torch.tensor([1.0]), _verdicts(0), 4),
+        case("scores on the edges 0.3, 0.7, 0.9 of ten bins", *on_edges, 10),
         case("no detections", NONE, NO_VERDICTS, 5),
         case("many", _list(50, 6, 16)[0], _list(50, 6, 16)[1], 4),
     ]
@@ -192,7 +218,11 @@ def calibration_error() -> list[Case]:
 # --- 6 ------------------------------------------------------------------------
 
 
-@exercise("25.f1_interval")
+@exercise(
+    "25.f1_interval",
+    hint="counts[draws] has shape (R, N, 3); sum over the pictures first, then "
+    "compute F1 of each row.",
+)
 def f1_interval() -> list[Case]:
     def f1(counts):
         hits, wrong, missed = counts.double().sum(0).tolist()

@@ -19,7 +19,10 @@ def _boxes(n: int, seed: int) -> torch.Tensor:
 # --- 1 ------------------------------------------------------------------------
 
 
-@exercise("26.count_anchors")
+@exercise(
+    "26.count_anchors",
+    hint="Pad the two sides first; then each stride adds its rows times its columns.",
+)
 def count_anchors() -> list[Case]:
     def case(says, height, width, strides, per_place):
         rows, columns = (32 * math.ceil(n / 32) for n in (height, width))
@@ -43,7 +46,11 @@ def count_anchors() -> list[Case]:
 # --- 2 ------------------------------------------------------------------------
 
 
-@exercise("26.decode_classes")
+@exercise(
+    "26.decode_classes",
+    hint="Give the offsets the shape (N, K, 4); the proposals then need a "
+    "dimension of size 1 in the middle.",
+)
 def decode_classes() -> list[Case]:
     def case(says, offsets, proposals):
         x1, y1, x2, y2 = proposals.double().unbind(1)
@@ -67,6 +74,7 @@ def decode_classes() -> list[Case]:
     return [
         case("one class, offsets of 0: the proposal", row(0, 0, 0, 0), box),
         case("a shift to the right", row(5, 0, 0, 0), box),
+        case("a shift far to the right", row(50, 0, 0, 0), box),
         case("a wider box", row(0, 0, 2, 0), box),
         case("two classes", row(0, 0, 0, 0, 5, -5, 2, -2), box),
         case("a logarithm that is cut", row(0, 0, 40, 0), box),
@@ -96,7 +104,11 @@ def _match(iou, high, low):
     return torch.tensor(result, dtype=torch.int64)
 
 
-@exercise("26.fixed_match")
+@exercise(
+    "26.fixed_match",
+    hint="Compare it with `match` of the chapter, line by line: two of the three "
+    "mistakes can be seen so.",
+)
 def fixed_match() -> list[Case]:
     def case(says, rows, high=0.75, low=0.25):
         iou = torch.tensor(rows) if isinstance(rows, list) else rows
@@ -115,6 +127,7 @@ def fixed_match() -> list[Case]:
         case("the best is poor, and kept", [[0.125, 0.0625]]),
         case("two poor ones that tie", [[0.125, 0.0, 0.125]]),
         case("a shared favorite", [[0.875, 0.125], [0.5, 0.0625]]),
+        case("an object that no anchor overlaps", torch.zeros(1, 3)),
         case("no object in the picture", torch.zeros(0, 3)),
         case("four objects, thirty anchors", many),
     ]
@@ -123,7 +136,11 @@ def fixed_match() -> list[Case]:
 # --- 4 ------------------------------------------------------------------------
 
 
-@exercise("26.proposal_recall")
+@exercise(
+    "26.proposal_recall",
+    hint="One table of booleans, proposals against boxes, answers for every "
+    "number: keep its first rows, and ask which boxes any of them covers.",
+)
 def proposal_recall() -> list[Case]:
     def case(says, proposals, boxes, tops, threshold=0.5):
         expect = []
@@ -147,6 +164,7 @@ def proposal_recall() -> list[Case]:
         case("one proposal, elsewhere", box + 50, box, [1]),
         case("an IoU equal to the threshold", half, box, [1]),
         case("only the second one hits", torch.cat([box + 50, box]), box, [1, 2]),
+        case("numbers that fall", torch.cat([box + 50, box]), box, [2, 1]),
         case("two objects, one found", torch.cat([box, half]), pair, [1, 2]),
         case("one proposal covers two objects", box, near, [1]),
         case("more asked for than there are", box, pair, [1, 1000]),
@@ -206,7 +224,11 @@ def _labels(says, verdict, anchors, total, size=(40, 40)) -> Case:
     return Case(says, test=test)
 
 
-@exercise("26.anchor_labels")
+@exercise(
+    "26.anchor_labels",
+    hint="Start with -1 everywhere. Then draw among the positives that are "
+    "inside, and with what room is left among the background.",
+)
 def anchor_labels() -> list[Case]:
     inner = torch.tensor([[5.0, 5, 20, 20]])
     border = torch.tensor([[0.0, 0, 40, 30]])
@@ -251,7 +273,11 @@ def _paste(mask, box, height, width):
     return result
 
 
-@exercise("26.paste_exact")
+@exercise(
+    "26.paste_exact",
+    hint="Make the places of the columns and those of the rows first, each "
+    "as one line of numbers; `grid_sample` wants x before y.",
+)
 def paste_exact() -> list[Case]:
     def case(says, mask, box, height, width):
         box = torch.tensor(box)

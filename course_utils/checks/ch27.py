@@ -25,7 +25,11 @@ def _run(start: str, images: int, *points: tuple, seed: int = 0) -> dict:
     return {"start": start, "images": images, "seed": seed, "curve": curve}
 
 
-@exercise("27.steps_to_reach")
+@exercise(
+    "27.steps_to_reach",
+    hint="First keep the runs of that start and that number of images. Then look "
+    "at one curve alone: which record is the first to reach the goal?",
+)
 def steps_to_reach() -> list[Case]:
     rising = _run("shapes", 120, (30, 0.25), (60, 0.5), (90, 0.75))
     slow = _run("shapes", 120, (30, 0.0), (60, 0.25), (90, 0.5), seed=1)
@@ -41,11 +45,13 @@ def steps_to_reach() -> list[Case]:
         case("no runs", [], []),
         case("one run", [rising], [60]),
         case("a goal that is met exactly", [rising], [30], goal=0.25),
+        case("a goal that is missed by little", [rising], [60], goal=0.2501),
         case("a goal that is never met", [rising], [None], goal=0.9),
         case("two seeds", [rising, slow], [60, 90]),
         case("a curve that falls again: the first time counts", [dips], [30]),
         case("another start among them", [other, rising], [60]),
         case("another number of images among them", [few, rising], [60]),
+        case("a larger number of images among them", [rising, few], [30], images=8),
         case("mask AP", [rising, slow], [60, 90], name="segm/AP", goal=0.25),
         case("one of three never", [rising, slow, dips], [90, None, 90], goal=0.75),
         case("the order of the list, not of the seeds", [slow, rising], [90, 60]),
@@ -58,7 +64,8 @@ def steps_to_reach() -> list[Case]:
 
 def _network() -> nn.Module:
     body = nn.Sequential(*[nn.Linear(2, 2) for _ in range(12)])
-    return nn.ModuleDict({"body": body, "bodywork": nn.Linear(2, 3)})
+    neck = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2))
+    return nn.ModuleDict({"body": body, "bodywork": nn.Linear(2, 3), "neck": neck})
 
 
 def _freeze(says: str, prefixes: list[str], frozen: set[str], thawed=True) -> Case:
@@ -89,7 +96,11 @@ def _freeze(says: str, prefixes: list[str], frozen: set[str], thawed=True) -> Ca
     return Case(says, test=test)
 
 
-@exercise("27.freeze")
+@exercise(
+    "27.freeze",
+    hint="`named_parameters` gives full names. A parameter belongs to a prefix "
+    "if its name is the prefix, or goes on after it with a dot.",
+)
 def freeze() -> list[Case]:
     def of(*modules):
         return {f"{m}.{part}" for m in modules for part in ("weight", "bias")}
@@ -100,6 +111,9 @@ def freeze() -> list[Case]:
         _freeze("one layer", ["body.2"], of("body.2")),
         _freeze("body.1 is not body.10", ["body.1"], of("body.1")),
         _freeze("a module whose name begins alike", ["body"], of(*body)),
+        _freeze(
+            "a module whose layers lie one level deeper", ["neck.0"], of("neck.0.0")
+        ),
         _freeze("two prefixes", ["body.0", "bodywork"], of("body.0", "bodywork")),
         _freeze(
             "one that names both a part and the whole", ["body", "body.3"], of(*body)
@@ -127,7 +141,11 @@ def _repaired(target: dict, height: int, width: int) -> dict:
     }
 
 
-@exercise("27.repair")
+@exercise(
+    "27.repair",
+    hint="Cut first, then ask which boxes still have a width and a height. One "
+    "mask of booleans picks boxes, labels and masks alike.",
+)
 def repair() -> list[Case]:
     def case(
         says,
@@ -255,7 +273,12 @@ def _step(
     return Case(says, test=test)
 
 
-@exercise("27.fixed_step")
+@exercise(
+    "27.fixed_step",
+    hint="Go through the lines and ask what each needs from the lines before: in "
+    "which mode the model is, which losses are added, whose gradients lie "
+    "there, when they are clipped.",
+)
 def fixed_step() -> list[Case]:
     return [
         _step("one step, nothing to clip"),
@@ -284,7 +307,11 @@ def _map(masks, scores, threshold):
     return result
 
 
-@exercise("27.instance_map")
+@exercise(
+    "27.instance_map",
+    hint="Sort the scores first. Then paint: from the last number down to 1, or "
+    "from 1 up and only where nothing is painted yet.",
+)
 def instance_map() -> list[Case]:
     def case(says, masks, scores, threshold=0.5):
         if isinstance(masks, list):
@@ -333,6 +360,13 @@ def _never_gone(file: Path):
 
     def watched(work):
         def call(path, *arguments, **options):
+            if arguments and Path(os.fsdecode(arguments[0])) == file:
+                beside = os.path.dirname(os.path.abspath(path))
+                if os.path.exists(beside) and not file.parent.samefile(beside):
+                    raise Wrong(
+                        "the new file was moved here from another folder; on another "
+                        "disk that is a copy, not one step: write beside the old one"
+                    )
             if Path(os.fsdecode(path)) == file and file.exists():
                 raise Wrong(
                     "the old file was taken away before the new one was in its place: "
@@ -421,7 +455,11 @@ def _crash(says: str, first: bool) -> Case:
     return Case(says, test=test)
 
 
-@exercise("27.keep_best")
+@exercise(
+    "27.keep_best",
+    hint="Decide first whether to store at all; compare so that a NaN says no. "
+    "Then `torch.save` goes to another name in the same folder.",
+)
 def keep_best() -> list[Case]:
     nan = float("nan")
     return [

@@ -3,7 +3,7 @@
 A sample is a pair ``(image, target)`` as :class:`course_utils.datasets.PennFudan`
 returns it: the image ``tv_tensors.Image``, uint8, (3, H, W); ``boxes`` (N, 4), float32,
 xyxy in pixels, half-open; ``labels`` (N,); ``masks`` (N, H, W), uint8, 0 or 1; ``area``
-and ``iscrowd`` (N,); ``image_id``. Chapter 27 writes these by hand.
+and ``iscrowd`` (N,); ``image_id``. Chapters 7 and 27 write these by hand.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -210,7 +210,7 @@ def average_precision(scores, correct, num_targets: int, rule="coco101") -> floa
         rule: ``"coco101"``, the mean of the envelope at recall 0, 0.01 .. 1 (COCO);
             ``"voc07"``, at recall 0, 0.1 .. 1 (Pascal VOC until 2009); ``"voc12"``, the
             area under the envelope (from 2010 on); ``"trapezoid"``, the area under the
-            raw curve from recall 0, precision 1 on: often written, no benchmark's rule.
+            raw curve from recall 0, precision 1 on (Cityscapes, without tied scores).
 
     Returns:
         A number from 0 to 1; -1 where ``num_targets`` is 0.

@@ -140,10 +140,9 @@ def mask_rcnn_mobilenet(
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
         **{**SMALL, **options},
     )
-    model.transform.__class__ = PastingExactly
+    model.transform = PastingExactly.like(model.transform)
     if soft_nms is not None:
-        model.roi_heads.__class__ = SoftSuppression
-        model.roi_heads.sigma = soft_nms
+        model.roi_heads = SoftSuppression.like(model.roi_heads, soft_nms)
     if weights == "shapes":
         _load_shapes(model)
     model.register_forward_pre_hook(_check_training, with_kwargs=True)
@@ -312,6 +311,28 @@ class SoftSuppression(RoIHeads):
 
     sigma: float
 
+    @classmethod
+    def like(cls, heads: RoIHeads, sigma: float) -> "SoftSuppression":
+        """Heads with the layers and the numbers of others, which are left alone."""
+        new = cls(
+            heads.box_roi_pool,
+            heads.box_head,
+            heads.box_predictor,
+            heads.proposal_matcher.high_threshold,
+            heads.proposal_matcher.low_threshold,
+            heads.fg_bg_sampler.batch_size_per_image,
+            heads.fg_bg_sampler.positive_fraction,
+            heads.box_coder.weights,
+            heads.score_thresh,
+            heads.nms_thresh,
+            heads.detections_per_img,
+            heads.mask_roi_pool,
+            heads.mask_head,
+            heads.mask_predictor,
+        )
+        new.sigma = sigma
+        return new
+
     def postprocess_detections(
         self, class_logits, box_regression, proposals, image_shapes
     ):
@@ -352,6 +373,19 @@ class PastingExactly(GeneralizedRCNNTransform):
     True masks keep their place when they are resized: torchvision's ``nearest`` moves
     them by half a pixel, ``nearest-exact`` does not.
     """
+
+    @classmethod
+    def like(cls, transform: GeneralizedRCNNTransform) -> "PastingExactly":
+        """A transform with the numbers of another."""
+        return cls(
+            transform.min_size,
+            transform.max_size,
+            transform.image_mean,
+            transform.image_std,
+            transform.size_divisible,
+            transform.fixed_size,
+            _skip_resize=transform._skip_resize,
+        )
 
     def resize(self, image, target=None):
         masks = None if target is None else target.get("masks")

@@ -263,4 +263,4 @@ class TestMake:
         # With this environment: a checkout without one would install it first.
         done = self.make("run", "CHAPTER=99_none", "READY=", f"PY={sys.executable}")
         assert done.returncode != 0
-        assert "no chapter '99_none'; there are: 03_tensors" in done.stderr
+        assert "no chapter '99_none'; there are: 01_workshop" in done.stderr

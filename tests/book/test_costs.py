@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from books import Run, build, code, project
+from books import Run, build, code, markdown, project
 
 from benchmarks import yardstick
-from booktools import costs, notebook
+from booktools import costs, notebook, reading
 
 BURN = """
 import time
@@ -65,6 +65,53 @@ def test_table(tmp_path):
     (tmp_path / costs.TABLE).write_text('["a"]')
     with pytest.raises(ValueError, match="must map paths to numbers"):
         costs.read_table(tmp_path)
+    for wrong in ('{"measured": {"a": "b"}}', '{"guessed": {"a": 1}}', '{"a": "b"}'):
+        (tmp_path / costs.TABLE).write_text(wrong)
+        with pytest.raises(ValueError, match="must map paths to numbers"):
+            costs.read_table(tmp_path)
+
+
+def test_what_was_measured(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / costs.TABLE).write_text('{"a": 1, "b": 2}')
+    assert costs.read_table(tmp_path) == {"a": 1, "b": 2}
+    assert costs.measured(tmp_path) == {}
+    for name in "abc":
+        (tmp_path / name).touch()
+    costs.update(tmp_path, {"b::test": 1.0, "c::test": 2.0, "gone::test": 3.0}, 2.0)
+    assert costs.measured(tmp_path) == {"b": 2.0, "c": 4.0}
+    assert costs.read_table(tmp_path) == {"a": 1, "b": 2.0, "c": 4.0}
+
+
+def test_contradicted():
+    same = (5, 5.1, 9.9, 10, 20)
+    assert [costs.contradicted(10, cost) for cost in same] == [False] * 5
+    assert [costs.contradicted(10, cost) for cost in (4.9, 20.1, 0)] == [True] * 3
+
+
+def broken_promise(path, table) -> str:
+    """What is wrong with a chapter's ``Runs in``; an empty string where it holds."""
+    stated = reading.RUNS_IN.search(notebook.read(path).cells[0].source)
+    cost = table.get(f"chapters/{path.name}")
+    if stated is None or cost is None or not costs.contradicted(int(stated[1]), cost):
+        return ""
+    return f"Runs in says {stated[1]}, measured were {cost}: run_chapter --tidy {path}"
+
+
+def test_a_planted_promise_is_broken(tmp_path):
+    path = tmp_path / "03_a.ipynb"
+    notebook.write(build([markdown("# A\n\n**Runs in** about 6 CPU-seconds.")]), path)
+    assert broken_promise(path, {"chapters/03_a.ipynb": 12.5}).startswith(
+        "Runs in says"
+    )
+    assert broken_promise(path, {"chapters/03_a.ipynb": 11.5}) == ""
+    assert broken_promise(path, {}) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(notebook.CHAPTERS.glob("*.ipynb")))
+def test_a_chapter_costs_what_it_says(path):
+    assert broken_promise(path, costs.measured(notebook.ROOT)) == ""
 
 
 def test_every_recorded_file_is_there():
@@ -108,7 +155,8 @@ def test_report(run):
 
 def test_a_kernel_s_time_is_its_chapter_s(run):
     factor = float(run.text.split("yardstick: ")[1].split(" of ")[0])
-    table = json.loads((run.folder / costs.TABLE).read_text())
+    table = costs.measured(run.folder)
+    assert table == costs.read_table(run.folder)  # the estimates are gone
     assert set(table) == {
         "chapters/burns.ipynb",
         *(f"tests/test_{name}.py" for name in ("cheap", "dear", "new")),

@@ -98,7 +98,7 @@ def test_book():
 
 def test_template():
     book = notebook.read(TEMPLATE)
-    small = structure.Limits(figures=1, exercises=1)
+    small = structure.Limits(figures=1, exercises=1, core=(0, 30))
     problems = structure.comparable(book)
     problems += structure.anatomy(book, TEMPLATE, address(), small)
     report(problems, TEMPLATE.name)

@@ -113,6 +113,25 @@ def test_tidy_stores_without_running(chapters, capfd):
     assert same == [True, False, True]
 
 
+def test_times_are_counted_wherever_a_chapter_is_stored(chapters, capfd):
+    path = make(chapters, "1")
+    opening = "# T\n\n**Takes** about an hour.\n\n**Runs in** about 9 CPU-seconds."
+    book = notebook.read(path)
+    book.cells[0].source = opening
+    notebook.write(book, path)
+    assert main(capfd, "01_small")[0] == 0
+    times = "# T\n\n**Takes** about 5 minutes to read, and 0 for the exercises.\n\n"
+    text = f"{times}**Runs in** about 9 CPU-seconds."
+    assert notebook.read(path).cells[0].source == text
+    table = notebook.ROOT / "tests" / "costs.json"
+    table.parent.mkdir()
+    table.write_text('{"measured": {"chapters/01_small.ipynb": 3.6}}')
+    assert main(capfd, "--tidy", "01_small")[0] == 0
+    book = notebook.read(path)
+    assert book.cells[0].source == text.replace("9 CPU", "4 CPU")
+    assert path.read_text() == notebook.text(notebook.tidy(book))
+
+
 @pytest.mark.parametrize(
     "arguments", [["--tidy"], ["--tidy", "a", "b"], ["--tidy", "x"]]
 )

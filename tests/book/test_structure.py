@@ -10,9 +10,10 @@ from books import build, code, markdown
 from nbformat.v4 import new_output
 
 from booktools import notebook, structure
+from course_utils import checks
 
 TEMPLATE = notebook.ROOT / "template" / "NN_template.ipynb"
-SMALL = structure.Limits(figures=1, exercises=1)
+SMALL = structure.Limits(figures=1, exercises=1, core=(0, 30))
 
 
 @pytest.fixture
@@ -63,9 +64,14 @@ def stated(text: str, **metadata):
     return change
 
 
-def append(source: str):
-    """A change: one more line at the end of the first section's text."""
-    return swap("a third of it is 3.", f"a third of it is 3.\n\n{source}")
+def append(source: str, text: str = "a third of it is 3."):
+    """A change: one more paragraph in the cell with ``text``, the first section's."""
+
+    def change(book):
+        cell = cell_with(book, text)
+        cell.source = f"{cell.source}\n\n{source}"
+
+    return change
 
 
 def remove(text: str):
@@ -122,6 +128,14 @@ def last_sections(book):
     book.cells.insert(2, book.cells.pop())
 
 
+ANSWER = "The mean of 1, 2 and 6 is 3: their sum, divided by how many there are."
+CARD = """| what | how |
+|---|---|
+| the mean of a tensor | `values.mean()` |
+| by hand | `values.sum() / values.numel()` |
+| of no values | an error from our loop |
+"""
+NOTE = "\n> *Often written, not so* (E-001). A sentence.\n"
 LONG = "\n".join(f"x{i} = {i}" for i in range(26))
 CASES = {
     # opening
@@ -133,7 +147,98 @@ CASES = {
     ),
     "no Needs": (swap("**Needs**", "Needs"), "paragraphs must open with"),
     "Data before Needs": (swap("**Needs**", "**Data**"), "paragraphs must open with"),
-    "two promises": (swap("- see it in a picture,\n", ""), "3 to 6 promises"),
+    "two promises": (
+        swap("- see it [in a picture](#where-does-the-mean-lie);\n", ""),
+        "3 to 6 promises",
+    ),
+    "New here before Data": (swap("**New here**", "**Data**"), "must open with"),
+    "no Takes": (swap("**Takes**", "Takes"), "paragraphs must open with"),
+    "other times": (swap("about 5 minutes", "about 25 minutes"), "--tidy writes it"),
+    "no Deeper in the times": (swap(", 5 more for *Deeper*", ""), "--tidy writes it"),
+    "other exercises' time": (swap("· 5 minutes", "· 25 minutes"), "--tidy writes it"),
+    "wall time": (swap("2 CPU-seconds", "2 seconds"), "'**Runs in** about 6"),
+    "half a second": (swap("2 CPU-seconds", "2.5 CPU-seconds"), "'**Runs in** about 6"),
+    "nine new terms": (
+        swap("- *tensor*: a", "- *a*: b.\n" * 8 + "- *tensor*: a"),
+        "9 items under New here; 1 to 8",
+    ),
+    "a bold new term": (swap("- *tensor*", "- **tensor**"), "New here: '- *term*"),
+    "a new term without words": (swap("*tensor*: a", "*tensor*, a"), "New here: '- *"),
+    "no new terms": (swap("- *tensor*: a", "*tensor*: a"), "0 items under New here"),
+    "a promise without link": (
+        swap("[in a picture](#where-does-the-mean-lie)", "in a picture"),
+        "the promise 'see it in a picture;' needs a link",
+    ),
+    "a promise of nothing": (
+        swap("(#where-does-the-mean-lie)", "(#where)"),
+        "no section #where, as promised",
+    ),
+    "a promise of the title": (
+        swap("(#where-does-the-mean-lie)", "(#a-template-chapter)"),
+        "no section #a-template-chapter",
+    ),
+    "a promise elsewhere": (
+        swap("(#where-does-the-mean-lie)", "(NN_template.ipynb#summary)"),
+        "needs a link to its section",
+    ),
+    "a second link to nothing": (
+        swap("see it [in a picture]", "[see](#none) it [in a picture]"),
+        "no section #none, as promised",
+    ),
+    # the answer under a heading
+    "no answer": (swap(f"{ANSWER}\n\nA section", "A section"), "must be one sentence"),
+    "no own paragraph": (swap(f"{ANSWER}\n", ANSWER), "must be one sentence"),
+    "an answer that asks": (swap(ANSWER, "Is it 3?"), "the answer asks"),
+    "an answer that is a list": (swap(ANSWER, "- It is 3."), "a plain sentence must"),
+    "a note as answer": (swap(ANSWER, "> It is 3."), "a plain sentence must follow"),
+    "two sentences": (swap(ANSWER, "It is 3. That is all."), "must be one sentence"),
+    "an open end": (swap(ANSWER, "It is three …"), "must be one sentence"),
+    "no period": (swap(ANSWER, "It is 3"), "must be one sentence"),
+    "a long answer": (swap(ANSWER, f"It is{' very' * 28} large."), "has 31 words"),
+    "a heading alone": (
+        swap("## Where does the mean lie?", "## Is it so?\n\n## Where does it lie?"),
+        "section 'Is it so?': no answer",
+    ),
+    "no answer in a Deeper section": (
+        swap("the number of all values.", "the number of all values?"),
+        "section 'Deeper: how far does one value pull?': the answer",
+    ),
+    # Deeper
+    "no colon": (swap("## Deeper: how", "## Deeper how"), "'Deeper: ' opens it"),
+    "small letters": (swap("## Deeper: how", "## deeper: how"), "'Deeper: ' opens it"),
+    "at the end": (
+        swap("## Where does the mean lie?", "## Where does it lie (deeper)"),
+        "'Deeper: ' opens it",
+    ),
+    "twice deeper": (
+        swap("A section that may be", "### Deeper: more\n\nA section that may be"),
+        "its section is Deeper already",
+    ),
+    "a deeper summary": (swap("### What to", "### Deeper: what to"), "has no Deeper"),
+    # guesses
+    "one guess": (swap("*Guess first*: what is", "What is"), "1 lines '*Guess first*"),
+    "no question": (swap("no values at all?", "no values."), "a question mark"),
+    "another form": (swap("*Guess first*: what", "*Guess first:* what"), "of its own"),
+    "within a paragraph": (
+        swap("\n\n*Guess first*: what", "\n*Guess first*: what"),
+        "of its own",
+    ),
+    "a guess in the middle": (
+        swap("no values at all?", "no values at all?\n\nLet us see."),
+        "must be the last line",
+    ),
+    "a guess about nothing": (
+        append("*Guess first*: what is the mean of a name?", "## References"),
+        "a code cell with an output must follow",
+    ),
+    # the card
+    "no card": (swap("### What to keep", "What to keep"), "'### What to keep'"),
+    "another card": (swap("### What to keep", "### To keep"), "'### What to keep'"),
+    "an empty card": (swap(CARD, ""), "'What to keep' is empty"),
+    "a long card": (
+        swap("| by hand |", "| a | b |\n" * 17 + "| by hand |"),
+        "has 21 lines; 20 at most",
+    ),
     # the two opening cells
     "another set-up": (swap("import os", "import os  # x"), "not the set-up cell"),
     "set-up without tags": (tag("#@title Set-up"), "needs the tags setup"),
@@ -176,12 +281,19 @@ CASES = {
         append("> *Often written, not so*. A sentence."),
         "open with its errata's numbers",
     ),
-    "a note at the end": (
-        swap(
-            "## References\n",
-            "> *Often written, not so* (E-001). A.\n\n## References\n",
-        ),
-        "not followed by the cell",
+    "a note before its cell": (
+        append("> *Often written, not so* (E-001). A sentence."),
+        "must stand before the note",
+    ),
+    "a note in the next section": (
+        swap("## Where does the mean lie?\n", f"## Where does the mean lie?\n\n{NOTE}"),
+        "section 'Where does the mean lie?': the cell that shows",
+    ),
+    "seven notes": (append(NOTE * 7, "Two values lie"), "7 notes"),
+    "a chapter that is there": (append("Chapter 3 is planned."), "chapter 3 exists"),
+    "in a range, linked": (
+        append("See [chapters 1](#summary) to 4: they are\nto come."),
+        "chapter 4 exists, but is called planned",
     ),
     # figures
     "no alt": (no_alt, "no alt text"),
@@ -201,6 +313,35 @@ CASES = {
     "solution not hidden": (tag("raise ValueError", "solution"), "the tag hide-cell"),
     "no form title": (swap('#@title Solution { display-mode: "form" }', "#"), "first"),
     "no check": (swap('checks.check("00.spread", spread)', "spread"), "must end with"),
+    "no dots": (swap("●○○ · 5 minutes\n", ""), "must stand under the heading"),
+    "four dots": (swap("●○○ ·", "●○○○ ·"), "must stand under the heading"),
+    "dots of another order": (swap("●○○ ·", "○○● ·"), "must stand under the heading"),
+    "dots in a paragraph": (
+        swap("minutes\n\nComplete", "minutes\nComplete"),
+        "must stand under the heading",
+    ),
+    "dots at the end": (
+        swap("●○○ · 5 minutes\n\nComplete", "Do.\n\n●○○ · 5 minutes\n\nComplete"),
+        "must stand under the heading",
+    ),
+    "easier": (
+        swap("●○○ ·", "●●● · 5 minutes\n\nA.\n\n### 2. Next\n\n●●○ ·"),
+        "exercise '2. Next': is easier",
+    ),
+    "no hint": (swap("# Stuck? A first", "# A first"), "the line before the check"),
+    "another hint": (swap('hint("00.spread")', 'hint("00.mean")'), "the line before"),
+    "a hint too early": (
+        swap('hint("00.spread")\n', 'hint("00.spread")\n\n'),
+        "the line before the check",
+    ),
+    "a class without methods": (
+        swap("def spread(values):\n    ...", "class spread:\n    ..."),
+        "the class spread needs method stubs",
+    ),
+    "no class": (
+        swap("def spread(values):\n    if", "class spread:\n  def a(values):\n    if"),
+        "must define the class spread",
+    ),
     "solution fails": (
         stored("raise ValueError", "Exercise 00.spread: not yet\n"),
         "does not pass",
@@ -260,9 +401,48 @@ def test_address(book):
 
 def test_limits(book):
     found = problems(book, limits=structure.Limits(megabytes=0.01))
+    assert "the core takes 5 minutes, not 15 to 30" in found
     assert any("at least 4 are expected" in problem for problem in found)
     assert any("MB; 0.01 is the limit" in problem for problem in found)
     assert any("1 exercises; at least 5" in problem for problem in found)
+
+
+def test_a_missing_hint(book, monkeypatch):
+    assert "00.spread" in checks.exercises("00")
+    monkeypatch.setattr(checks.core._registry["00.spread"], "hint", "")
+    assert any("'00.spread' has no hint: write @" in p for p in problems(book))
+    swap('checks.check("00.spread"', 'checks.check("00.none"')(book)
+    assert any("no exercise '00.none'" in p for p in problems(book))
+
+
+GOOD = {
+    "no new terms": swap("\n\n**New here**\n\n- *tensor*: a block of numbers", " Of"),
+    "two terms at once": swap("- *tensor*:", "- *tensor* and *shape*:"),
+    "a term and its code": swap("- *tensor*:", "- *tensor*, in code `torch.Tensor`:"),
+    "code and math in an answer": swap(
+        ANSWER, "It is `a.b. c?` or $a.b. c?$ (A et al.)."
+    ),
+    "a defined term in an answer": swap(ANSWER, "A **mean** is 3."),
+    "two links": swap("- see it", "- [see](#summary) it"),
+    "a note after its cell": append(NOTE, "The cell prints"),
+    "a planned chapter": append("Chapter 99 is planned. See [chapter](#summary) 3."),
+    "a cut guess": swap("what is the mean of no", "what\nis the mean of no"),
+    "a harder one": swap("●○○ ·", "●●● ·"),
+    "code with brackets": append("Call `losses[0](3)`."),
+    "a shorter way": swap("### What to keep\n\n|", "### What to keep\n\n- `a`\n\n|"),
+    "a class with methods": swap(
+        "def spread(values):\n    ...",
+        "class spread:\n    def __init__(self):\n        ...",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", GOOD.values(), ids=GOOD)
+def test_good(book, change):
+    before = [cell.source for cell in book.cells]
+    change(book)
+    assert [cell.source for cell in book.cells] != before
+    assert problems(book) == []
 
 
 GOOD_TEXT = """`<br>` and `{doc}` in code, $a < b > c$, a link [x](https://a.b), <https://a.b>,

@@ -4,6 +4,26 @@ import pytest
 import torch
 
 
+def test_E_037():
+    """Type and device are separate, and half precision computes on a CPU, too."""
+    half = torch.ones(3, dtype=torch.float16, device="cpu")
+    assert half.dtype == torch.float16 and half.device.type == "cpu"
+    assert (half @ half).item() == 3 and (half @ half).dtype == torch.float16
+    assert torch.empty(3, dtype=torch.float16, device="meta").dtype == half.dtype
+
+
+def test_E_038():
+    """set_default_tensor_type is deprecated; set_default_dtype is not."""
+    before = torch.get_default_dtype()
+    try:
+        with pytest.warns(UserWarning, match="deprecated as of PyTorch 2.1"):
+            torch.set_default_tensor_type("torch.DoubleTensor")
+        torch.set_default_dtype(torch.float32)
+        assert torch.tensor(1.0).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_E_046():
     """max without dim gives one value and no index; with dim, the first of equals."""
     x = torch.tensor([[1, 5], [7, 2]])
@@ -38,3 +58,33 @@ def test_E_207():
     assert size.numel() == 6
     with pytest.raises(TypeError):
         size[0] = 1
+
+
+def test_E_206():
+    """torch.normal takes numbers, too, and tensors of different shapes broadcast."""
+    generator = torch.Generator().manual_seed(0)
+    mean, std = torch.zeros(3, 1), torch.ones(4)
+    assert torch.normal(mean, std, generator=generator).shape == (3, 4)
+    assert torch.normal(0.0, std, generator=generator).shape == (4,)
+    assert torch.normal(mean, 1.0, generator=generator).shape == (3, 1)
+    assert torch.normal(0.0, 1.0, size=(1, 4), generator=generator).shape == (1, 4)
+
+
+def test_E_209():
+    """torch.long and its like are dtypes or do not exist; the methods convert."""
+    x = torch.tensor([1.5, 2.5])
+    for name, dtype in {
+        "long": torch.int64,
+        "half": torch.float16,
+        "int": torch.int32,
+        "double": torch.float64,
+        "float": torch.float32,
+        "short": torch.int16,
+    }.items():
+        assert getattr(torch, name) == dtype
+        with pytest.raises(TypeError, match="not callable"):
+            getattr(torch, name)(x)
+        assert getattr(x, name)().dtype == dtype
+    for name, dtype in {"char": torch.int8, "byte": torch.uint8}.items():
+        assert not hasattr(torch, name)
+        assert getattr(x, name)().dtype == dtype

@@ -1,6 +1,8 @@
 """The exercises of chapter 4: mistakes are refused, each for its own reason."""
 
+import itertools
 import math
+import operator
 
 import pytest
 import torch
@@ -34,6 +36,58 @@ def contiguous_forgets_empty(shape, strides):
             return False
         expected *= size
     return True
+
+
+def contiguous_skips_pairs(shape, strides):
+    if 0 in shape or not shape:
+        return True
+    pairs = zip(shape, shape[1:], strides, strides[1:], strict=False)
+    whole = all(1 in (n, m) or s == m * t for n, m, s, t in pairs)
+    return whole and (shape[-1] == 1 or strides[-1] == 1)
+
+
+def contiguous_stops_at_one(shape, strides):
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size in (0, 1):
+            break
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def contiguous_by_reach(shape, strides):
+    if 0 in shape:
+        return True
+    steps = [s for n, s in zip(shape, strides, strict=True) if n > 1]
+    reach = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    return reach == math.prod(shape) - 1 and steps == sorted(steps, reverse=True)
+
+
+def expand_zero_for_ones(shape, strides, target):
+    kept = [0 if size == 1 else s for size, s in zip(shape, strides, strict=True)]
+    return _expand(shape, kept, target, lambda size, wanted: size == 1)
+
+
+def expand_to_nothing(shape, strides, target):
+    return _expand(shape, strides, target, lambda size, wanted: 1 == size or not wanted)
+
+
+def expand_from_nothing(shape, strides, target):
+    return _expand(shape, strides, target, lambda size, wanted: size <= 1)
+
+
+def _expand(shape, strides, target, fits):
+    new = len(target) - len(shape)
+    if new < 0:
+        raise ValueError("no")
+    result = [0] * new
+    for size, stride, wanted in zip(shape, strides, target[new:], strict=True):
+        if size != wanted and not fits(size, wanted):
+            raise ValueError("no")
+        result.append(stride if size == wanted else 0)
+    return tuple(result)
 
 
 def expand_left_aligned(shape, strides, target):
@@ -92,6 +146,18 @@ def wide_cat(images):
     return torch.cat(list(images), dim=2)
 
 
+def wide_three_channels(images):
+    if len(images) == 0:
+        return torch.zeros(3, images.shape[2], 0)
+    return torch.cat(list(images), dim=2)
+
+
+def wide_last_first(images):
+    count, channels, height, width = images.shape
+    turned = images.flip(0).permute(1, 2, 0, 3)
+    return turned.reshape(channels, height, count * width)
+
+
 def wide_view(images):
     count, channels, height, width = images.shape
     if count == 1:
@@ -101,6 +167,15 @@ def wide_view(images):
 
 def class_block(boxes, labels):
     return boxes[:, labels]
+
+
+def class_squeezed(boxes, labels):
+    return boxes.gather(1, labels.view(-1, 1, 1).expand(-1, 1, 4)).squeeze()
+
+
+def class_float(boxes, labels):
+    rows = [boxes[i, k].tolist() for i, k in enumerate(labels)]
+    return torch.tensor(rows).reshape(-1, 4).float()
 
 
 def class_first(boxes, labels):
@@ -129,6 +204,22 @@ def patches_reshape(image, size):
     if height % size or width % size:
         raise ValueError("no")
     return image.reshape(-1, channels, size, size)
+
+
+def patches_transposed(image, size):
+    channels, height, width = image.shape
+    if height % size or width % size:
+        raise ValueError("no")
+    cut = image.reshape(channels, height // size, size, width // size, size)
+    return cut.permute(1, 3, 0, 4, 2).reshape(-1, channels, size, size)
+
+
+def patches_even(image, size):
+    channels, height, width = image.shape
+    if height % 2 or width % 2:
+        raise ValueError("no")
+    cut = image.reshape(channels, height // size, size, width // size, size)
+    return cut.permute(1, 3, 0, 2, 4).reshape(-1, channels, size, size)
 
 
 def patches_columns_first(image, size):
@@ -207,6 +298,51 @@ def merge_fold(windows, step):
     return (total / F.fold(torch.ones_like(columns), **fold).clamp(min=1)).flatten()
 
 
+def _merge(windows, step, join):
+    """One window after the other; ``join`` gets what is there and how many made it."""
+    count, size = windows.shape
+    if count == 0:
+        return windows.new_zeros(0)
+    out = windows.new_zeros((count - 1) * step + size)
+    hits = out.clone()
+    for i in range(count):
+        place = slice(i * step, i * step + size)
+        out[place] = join(out[place], hits[place], windows[i])
+        hits[place] += 1
+    return out
+
+
+def merge_halves(windows, step):
+    return _merge(
+        windows,
+        step,
+        lambda old, hits, new: torch.where(hits > 0, (old + new) / 2, new),
+    )
+
+
+def merge_first(windows, step):
+    return _merge(windows, step, lambda old, hits, new: torch.where(hits > 0, old, new))
+
+
+def merge_without_zeros(windows, step):
+    hits = _merge((windows != 0).to(windows), step, lambda old, _, new: old + new)
+    return _merge(windows, step, lambda old, _, new: old + new) / hits.clamp(min=1)
+
+
+def merge_even_overlap(windows, step):
+    count, size = windows.shape
+    total = _merge(windows, step, lambda old, _, new: old + new)
+    place = torch.arange(len(total))
+    hits = torch.minimum(place, len(total) - 1 - place) // step + 1
+    return total / hits.clamp(max=max(min(size // step, count), 1))
+
+
+def merge_forgets_type(windows, step):
+    if len(windows) == 0:
+        return torch.zeros(0)
+    return _merge(windows, step, lambda old, hits, new: (old * hits + new) / (hits + 1))
+
+
 def merge_float32(windows, step):
     count, size = windows.shape
     total = torch.zeros(max((count - 1) * step + size, 0) if count else 0)
@@ -222,6 +358,12 @@ WRONG = [
     ("04.is_contiguous", contiguous_last_only, "two of four columns"),
     ("04.is_contiguous", contiguous_sorted, "every second element"),
     ("04.is_contiguous", contiguous_forgets_empty, "no elements"),
+    ("04.is_contiguous", contiguous_skips_pairs, "one of four columns"),
+    ("04.is_contiguous", contiguous_stops_at_one, "one of four columns"),
+    ("04.is_contiguous", contiguous_by_reach, "the last element lies as far"),
+    ("04.expand_strides", expand_zero_for_ones, "a size of 1 that stays"),
+    ("04.expand_strides", expand_to_nothing, "3 does not shrink to 0"),
+    ("04.expand_strides", expand_from_nothing, "0 does not grow"),
     ("04.expand_strides", expand_left_aligned, "a new dimension on the left"),
     ("04.expand_strides", expand_never_raises, "3 does not fit 4"),
     ("04.expand_strides", expand_multiples, "3 does not fit 6"),
@@ -232,12 +374,18 @@ WRONG = [
     ("04.side_by_side", wide_below, "two gray pictures of 2 by 2"),
     ("04.side_by_side", wide_view, "two gray pictures of 2 by 2"),
     ("04.side_by_side", wide_cat, "an empty batch"),
+    ("04.side_by_side", wide_three_channels, "an empty batch"),
+    ("04.side_by_side", wide_last_first, "two gray pictures of 2 by 2"),
+    ("04.boxes_of_class", class_squeezed, "one region"),
+    ("04.boxes_of_class", class_float, "integer boxes"),
     ("04.boxes_of_class", class_block, "one region"),
     ("04.boxes_of_class", class_first, "one region"),
     ("04.boxes_of_class", class_rows, "two regions, two classes"),
     ("04.boxes_of_class", class_gather_short, "one region"),
     ("04.boxes_of_class", class_view, "strides that are not contiguous"),
     ("04.boxes_of_class", class_stacked, "no regions"),
+    ("04.patches", patches_transposed, "one patch"),
+    ("04.patches", patches_even, "patches of 3 by 3"),
     ("04.patches", patches_reshape, "four patches of a gray picture"),
     ("04.patches", patches_columns_first, "four patches of a gray picture"),
     ("04.patches", patches_mixed, "two channels, wider than high"),
@@ -248,6 +396,11 @@ WRONG = [
     ("04.merge_windows", merge_lost, "two windows that overlap"),
     ("04.merge_windows", merge_nan, "a gap between windows holds 0"),
     ("04.merge_windows", merge_fold, "no windows"),
+    ("04.merge_windows", merge_halves, "three windows over one place"),
+    ("04.merge_windows", merge_first, "two windows that overlap"),
+    ("04.merge_windows", merge_without_zeros, "three windows over one place"),
+    ("04.merge_windows", merge_even_overlap, "windows of 3 in steps of 2"),
+    ("04.merge_windows", merge_forgets_type, "no windows, in float64"),
     ("04.merge_windows", merge_float32, "float64 stays float64"),
 ]
 
@@ -286,6 +439,38 @@ def test_other_right_answers_pass():
             return True
         return torch.empty_strided(shape, strides).is_contiguous()
 
+    def walked(shape, strides):
+        places = itertools.product(*map(range, shape))
+        steps = [sum(map(operator.mul, place, strides)) for place in places]
+        return steps == list(range(math.prod(shape)))
+
+    def list_of_strides(shape, strides, target):
+        try:
+            return list(torch.empty_strided(shape, strides).expand(target).stride())
+        except RuntimeError:
+            raise ValueError("no") from None
+
+    def joined(images):
+        empty = images.new_zeros(*images.shape[1:3], 0)
+        return torch.cat([empty, *images], dim=2)
+
+    def along_dim(boxes, labels):
+        return boxes.take_along_dim(labels[:, None, None], 1)[:, 0]
+
+    def averaged(windows, step):
+        if len(windows) == 0:
+            return windows.new_zeros(0)
+        length = (len(windows) - 1) * step + windows.shape[1]
+        spread = windows.new_full((len(windows), length), math.nan)
+        for i, window in enumerate(windows):
+            spread[i, i * step : i * step + len(window)] = window
+        return spread.nanmean(0).nan_to_num(0)
+
+    assert checks.judge("04.is_contiguous", walked).status == "passed"
+    assert checks.judge("04.expand_strides", list_of_strides).status == "passed"
+    assert checks.judge("04.side_by_side", joined).status == "passed"
+    assert checks.judge("04.boxes_of_class", along_dim).status == "passed"
+    assert checks.judge("04.merge_windows", averaged).status == "passed"
     assert checks.judge("04.boxes_of_class", gathered).status == "passed"
     assert checks.judge("04.boxes_of_class", one_hot).status == "passed"
     assert checks.judge("04.patches", unfolded).status == "passed"

@@ -39,6 +39,14 @@ def nearest_library(n_in, n_out):
     return F.interpolate(numbers, size=n_out, mode="nearest-exact")[0, 0].long()
 
 
+def nearest_float64(n_in, n_out):
+    return ((torch.arange(n_out).double() + 0.5) * n_in / n_out).floor().long()
+
+
+def nearest_int32(n_in, n_out):
+    return (2 * torch.arange(n_out, dtype=torch.int32) + 1) * n_in // (2 * n_out)
+
+
 def points_no_half(points, old_size, new_size):
     return points * torch.tensor([new_size[1] / old_size[1], new_size[0] / old_size[0]])
 
@@ -68,6 +76,20 @@ def points_in_place(points, old_size, new_size):
     points *= torch.tensor([new_size[1] / old_size[1], new_size[0] / old_size[0]])
     points -= 0.5
     return points
+
+
+def points_on_the_cpu(points, old_size, new_size):
+    scale = torch.tensor([new_size[1] / old_size[1], new_size[0] / old_size[0]])
+    return (points + 0.5) * scale - 0.5
+
+
+def points_clamped(points, old_size, new_size):
+    last = torch.tensor([new_size[1] - 1.0, new_size[0] - 1.0])
+    return torch.minimum(points_on_the_cpu(points, old_size, new_size), last)
+
+
+def points_float32(points, old_size, new_size):
+    return points_on_the_cpu(points.float(), old_size, new_size)
 
 
 def size_of_longer(height, width, size, max_size=None):
@@ -111,6 +133,14 @@ def size_from_originals(height, width, size, max_size=None):
     return (new_short, new_long) if height <= width else (new_long, new_short)
 
 
+def size_by_ratio(height, width, size, max_size=None):
+    short, long = min(height, width), max(height, width)
+    short, long = size, int(size * (long / short))
+    if max_size is not None and long > max_size:
+        short, long = int(max_size * (short / long)), max_size
+    return (short, long) if height <= width else (long, short)
+
+
 def lanczos_no_end(distance):
     return torch.sinc(distance) * torch.sinc(distance / 3)
 
@@ -128,6 +158,15 @@ def lanczos_nan(distance):
 def lanczos_two(distance):
     weight = torch.sinc(distance) * torch.sinc(distance / 2)
     return torch.where(distance.abs() < 2, weight, 0.0)
+
+
+def lanczos_squared(distance):
+    return torch.where(distance.abs() < 3, torch.sinc(distance) ** 2, 0.0)
+
+
+def lanczos_narrow(distance):
+    distance = torch.where(distance.abs() < 0.2, 0.0, distance)
+    return torch.where(distance.abs() < 3, lanczos_no_end(distance), 0.0)
 
 
 def lanczos_radians(distance):
@@ -173,6 +212,14 @@ def rotation_sheared(image, degrees):
     theta = torch.tensor([[cos, -sin, 0], [sin, cos, 0]]).to(image)
     grid = F.affine_grid(theta[None], (1, *image.shape), align_corners=False)
     return F.grid_sample(image[None], grid, align_corners=False)[0]
+
+
+def rotation_whole_degrees(image, degrees):
+    return rotation(image, int(degrees))
+
+
+def rotation_first_channel(image, degrees):
+    return rotation(image[:1], degrees).expand_as(image)
 
 
 def labels_nearest(labels, size):
@@ -222,6 +269,21 @@ def labels_one_hot(labels, size):
     return shares_argmax(classes, shares, size)
 
 
+def labels_blocks(labels, size):
+    """Cuts off what does not divide."""
+    tall, wide = labels.shape[0] // size[0], labels.shape[1] // size[1]
+    blocks = labels[: tall * size[0], : wide * size[1]]
+    blocks = blocks.reshape(size[0], tall, size[1], wide).transpose(1, 2)
+    return blocks.flatten(2).mode(dim=-1).values
+
+
+def labels_foreground(labels, size):
+    classes = labels.unique()
+    classes = classes[classes != 0] if (classes != 0).any() else classes
+    shares = (labels == classes[:, None, None]).double()[None]
+    return shares_argmax(classes, shares, size)
+
+
 def labels_linear(labels, size):
     classes = labels.unique()
     shares = (labels == classes[:, None, None]).double()[None]
@@ -235,12 +297,18 @@ WRONG = [
     ("nearest_index", nearest_left, "four to two"),
     ("nearest_index", nearest_list, "expected a tensor"),
     ("nearest_index", nearest_library, "not yet"),
+    ("nearest_index", nearest_float64, "2**59 + 1"),
+    ("nearest_index", nearest_int32, "dtype torch.int32"),
     ("move_points", points_no_half, "doubled picture"),
     ("move_points", points_swapped, "wider only"),
     ("move_points", points_upside_down, "doubled picture"),
     ("move_points", points_corners, "doubled picture"),
     ("move_points", points_same_dtype, "dtype torch.int64"),
     ("move_points", points_in_place, "input was changed"),
+    ("move_points", points_on_the_cpu, "on another device"),
+    ("move_points", points_clamped, "beyond the last center"),
+    ("move_points", points_float32, "gave torch.float32"),
+    ("new_size", size_by_ratio, "a pixel short"),
     ("new_size", size_of_longer, "a whole ratio"),
     ("new_size", size_rounded, "rounded down"),
     ("new_size", size_always_lying, "standing"),
@@ -251,12 +319,18 @@ WRONG = [
     ("lanczos", lanczos_one_sided, "beyond 3"),
     ("lanczos", lanczos_nan, "distance 0"),
     ("lanczos", lanczos_two, "distance 0.5"),
+    ("lanczos", lanczos_squared, "distance 0.5"),
+    ("lanczos", lanczos_narrow, "a matrix of distances"),
     ("lanczos", lanczos_radians, "distance 0.5"),
     ("fixed_rotation", rotation_as_given, "not turned at all"),
     ("fixed_rotation", rotation_border, "not turned at all"),
     ("fixed_rotation", rotation_forward, "a quarter turn"),
     ("fixed_rotation", rotation_y_first, "not turned at all"),
     ("fixed_rotation", rotation_sheared, "30 degrees"),
+    ("fixed_rotation", rotation_whole_degrees, "the other way"),
+    ("fixed_rotation", rotation_first_channel, "half a turn"),
+    ("shrink_labels", labels_blocks, "bytes, with 255"),
+    ("shrink_labels", labels_foreground, "a block of 19"),
     ("shrink_labels", labels_nearest, "two of each"),
     ("shrink_labels", labels_averaged, "a majority"),
     ("shrink_labels", labels_wrong_dtype, "dtype torch.int64"),
@@ -266,6 +340,82 @@ WRONG = [
     ("shrink_labels", labels_one_hot, "not yet"),
     ("shrink_labels", labels_linear, "not yet"),
 ]
+
+
+# Right answers, written otherwise than the solutions.
+
+
+def nearest_loop(n_in, n_out):
+    places = [(2 * o + 1) * n_in // (2 * n_out) for o in range(n_out)]
+    return torch.tensor(places, dtype=torch.int64)
+
+
+def points_by_column(points, old_size, new_size):
+    x = (points[:, 0] + 0.5) * new_size[1] / old_size[1] - 0.5
+    y = (points[:, 1] + 0.5) * new_size[0] / old_size[0] - 0.5
+    return torch.stack([x, y], dim=1)
+
+
+def points_scaled(points, old_size, new_size):
+    scale = [new_size[1] / old_size[1], new_size[0] / old_size[0]]
+    return (points + 0.5) * torch.tensor(scale, device=points.device) - 0.5
+
+
+def size_floor(height, width, size, max_size=None):
+    short, long = size, size * max(height, width) // min(height, width)
+    if max_size is not None and long > max_size:
+        short, long = max_size * short // long, max_size
+    return (short, long) if height <= width else (long, short)
+
+
+def lanczos_clamped(distance):
+    distance = distance.clamp(-3, 3)
+    return torch.sinc(distance) * torch.sinc(distance / 3)
+
+
+def lanczos_by_hand(distance):
+    angle = torch.pi * distance
+    weight = 3 * torch.sin(angle) * torch.sin(angle / 3) / angle**2
+    weight = torch.where(distance == 0, 1.0, weight)
+    return torch.where(distance.abs() < 3, weight, 0.0)
+
+
+def rotation_aligned(image, degrees):
+    """The same places, on the scale of aligned corners."""
+    _, height, width = image.shape
+    angle = torch.deg2rad(torch.tensor(float(degrees)).to(image))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    y, x = torch.meshgrid(
+        torch.arange(height).to(image), torch.arange(width).to(image), indexing="ij"
+    )
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    old_x, old_y = cos * x - sin * y, cos * y + sin * x
+    grid = torch.stack([old_x * 2 / (width - 1), old_y * 2 / (height - 1)], dim=-1)
+    return F.grid_sample(image[None], grid[None], align_corners=True)[0]
+
+
+def labels_pooled(labels, size):
+    classes = labels.unique()
+    shares = (labels == classes[:, None, None]).double()
+    return classes[F.adaptive_avg_pool2d(shares, size).argmax(dim=0)]
+
+
+RIGHT = [
+    ("nearest_index", nearest_loop),
+    ("move_points", points_by_column),
+    ("move_points", points_scaled),
+    ("new_size", size_floor),
+    ("lanczos", lanczos_clamped),
+    ("lanczos", lanczos_by_hand),
+    ("fixed_rotation", rotation_aligned),
+    ("shrink_labels", labels_pooled),
+]
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT, ids=[r[1].__name__ for r in RIGHT])
+def test_right_answer_written_otherwise_is_accepted(name, answer):
+    verdict = checks.judge(f"06.{name}", answer)
+    assert verdict.status == "passed", verdict.text
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,14 @@ def points_in_place(points, width, pairs):
     return points
 
 
+def points_clamped(points, width, pairs):
+    points = points.clone()
+    for a, b in pairs:
+        points[:, [a, b]] = points[:, [b, a]]
+    x = (width - points[..., 0]).clamp(0, width)
+    return torch.stack([x, points[..., 1]], dim=-1)
+
+
 def pooled_plain(counts, means, variances):
     return means.mean(0), variances.mean(0).sqrt()
 
@@ -77,6 +85,11 @@ def letter_no_clamp(*args):
     return letter(*args, clamp=False)
 
 
+def letter_drops(*args):
+    boxes = letter(*args)
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
+
+
 def letter_swapped(*args):
     return letter(*args, swap=True)
 
@@ -115,6 +128,12 @@ def crop_any(*args):
     return crop(*args, any=True)
 
 
+def crop_least_area(*args):
+    image, boxes, labels = crop(*args)
+    keep = (boxes[:, 2:] - boxes[:, :2]).prod(1) >= 1
+    return image, boxes[keep], labels[keep]
+
+
 def crop_labels(*args):
     return crop(*args, all_labels=True)
 
@@ -150,6 +169,18 @@ def visible(target, pixels, least, **slip):
 
 def visible_above(*args):
     return visible(*args, above=True)
+
+
+def visible_one_bound(target, pixels, least):
+    most = pixels.max() if len(pixels) else 0
+    return visible(target, torch.full_like(pixels, int(most)), least)
+
+
+def visible_format(target, pixels, least):
+    result = visible(target, pixels, least)
+    boxes, size = torch.Tensor(result["boxes"]), result["masks"].shape[-2:]
+    boxes = tv_tensors.BoundingBoxes(boxes, format="XYWH", canvas_size=tuple(size))
+    return {**result, "boxes": boxes}
 
 
 def visible_empty(*args):
@@ -295,6 +326,24 @@ class ShiftBoxesBackward(Shift):
         return super().transform(inpt, params)
 
 
+class ShiftCanvas(Shift):
+    def transform(self, inpt, params):
+        moved = super().transform(inpt, params)
+        if isinstance(inpt, tv_tensors.BoundingBoxes):
+            size = inpt.canvas_size[::-1]
+            return tv_tensors.wrap(moved, like=inpt, canvas_size=size)
+        return moved
+
+
+class ShiftRepeatsEdge(Shift):
+    def transform(self, inpt, params):
+        if not isinstance(inpt, tv_tensors.Image):
+            return super().transform(inpt, params)
+        n, (height, width) = self.limit, inpt.shape[-2:]
+        wide = F.pad(inpt, [n], padding_mode="edge")
+        return F.crop(wide, n - params["dy"], n - params["dx"], height, width)
+
+
 class ShiftForward(Shift):
     def forward(self, image, target):
         return image, target
@@ -310,6 +359,7 @@ WRONG = {
         points_last_pixel: "one point",
         points_copied_over: "one pair",
         points_in_place: "the input was changed",
+        points_clamped: "a point outside",
     },
     "07.pooled": {
         pooled_plain: "a black and a white picture",
@@ -323,6 +373,7 @@ WRONG = {
         letter_swapped: "the whole picture",
         letter_late: "the whole picture",
         letter_shorter_side: "the whole picture",
+        letter_drops: "a box in a bar",
     },
     "07.fixed_crop": {
         crop_swapped: "a box inside",
@@ -330,6 +381,7 @@ WRONG = {
         crop_any: "outside in one direction only",
         crop_labels: "one of two is outside",
         crop_keeps_touching: "one of two is outside",
+        crop_least_area: "a tiny box",
     },
     "07.keep_visible": {
         visible_above: "exactly the share",
@@ -340,6 +392,8 @@ WRONG = {
         visible_crowd: "one of two stays",
         visible_any_length: "not theirs",
         visible_in_place: "the input was changed",
+        visible_one_bound: "each by its own share",
+        visible_format: "should stay XYXY",
     },
     "07.turned_box": {
         turned_no_corners: "one pixel, not turned",
@@ -356,6 +410,8 @@ WRONG = {
         ShiftLosesType: "came back as Tensor",
         ShiftNoClamp: "beyond the picture",
         ShiftBoxesBackward: "move together",
+        ShiftCanvas: "the canvas of the boxes",
+        ShiftRepeatsEdge: "black where nothing is known",
         ShiftForward: "forward",
         shift_function: "a subclass",
     },

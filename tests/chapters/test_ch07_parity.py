@@ -356,3 +356,51 @@ def test_a_mean_of_deviations_is_never_above_the_whole():
     means, stds = noise(50, seed=5), noise(50, seed=6)
     pooled = math.sqrt((stds**2).mean() + means.var(correction=0))
     assert stds.mean() <= pooled
+
+
+# --- any device, any dtype ------------------------------------------------------------
+
+
+def test_results_stay_on_the_device_of_their_input():
+    """`meta` refuses to mix with tensors of the CPU, as a GPU does."""
+    image, boxes = torch.rand(3, 5, 7, device="meta"), torch.rand(4, 4, device="meta")
+    assert OURS.gray(image).shape == (1, 5, 7)
+    for result in (
+        OURS.gray(image),
+        OURS.rotate_boxes(boxes, 30, 10, 10),
+        OURS.flip_boxes(boxes, 10),
+    ):
+        assert result.device.type == "meta"
+
+
+def test_float64_boxes_are_turned_in_float64():
+    boxes = some_boxes(5, 40, 40, dtype=torch.float64)
+    turned = OURS.rotate_boxes(boxes, 30, 40, 40)
+    assert turned.dtype == torch.float64
+    assert same(turned.float(), OURS.rotate_boxes(boxes.float(), 30, 40, 40), 1e-3)
+
+
+def test_compose_hands_on_what_a_transform_returns():
+    """A transform may make a tuple of one picture, as FiveCrop does."""
+    steps = [v2.FiveCrop(8), lambda crops: torch.stack(crops)]
+    image = scene()[0]
+    assert same(OURS.Compose(steps)(image), v2.Compose(steps)(image))
+
+
+def test_enlarged_edges_of_wide_rows():
+    """At most a pixel apart, and rounded up but next to whole numbers."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        old = int(torch.randint(500, 3000, (), generator=generator))
+        new = int(torch.randint(old, 2 * old, (), generator=generator))
+        edge = torch.arange(old)
+        row = tv_tensors.Mask(edge.float()[None, None])
+        owner = F.resize(row, [1, new]).flatten().long()
+        starts = torch.searchsorted(owner, edge)
+        boxes = torch.stack([edge, edge * 0, edge + 1, edge * 0 + 1], dim=1).float()
+        moved = F.resize(typed(boxes, 1, old), [1, new])[:, 0]
+        moved = moved.as_subclass(torch.Tensor)
+        assert (starts - moved).abs().max() < 1.01
+        rest = edge * new % old
+        clear = torch.minimum(rest, old - rest) > 0.01 * old
+        assert torch.equal(starts[clear].float(), moved[clear].ceil())

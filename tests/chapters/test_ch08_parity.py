@@ -151,6 +151,9 @@ BATCHES = {
     "strings": ["a", "b"],
     "bytes": [b"a", b"b"],
     "pairs": [(torch.ones(2), 1), (torch.zeros(2), 0)],
+    "named pairs": [Pair(torch.ones(2), 1), Pair(torch.zeros(2), 0)],
+    "an integer first": [1, 2.5],
+    "a float first": [2.5, 1],
     "nested": [{"a": (1, [0.5, "x"]), "b": {"c": torch.ones(1)}}] * 2,
     "no parts": [(), ()],
 }
@@ -454,8 +457,12 @@ PLANTED = {
         collates_differ,
     ),
     "tuples stay tuples": (
-        "return [collate(part) for part in zip(*batch, strict=True)]",
-        "return tuple(collate(part) for part in zip(*batch, strict=True))",
+        "parts = [collate(part) for part in zip(*batch, strict=True)]",
+        "parts = tuple(collate(part) for part in zip(*batch, strict=True))",
+        collates_differ,
+    ),
+    "a named tuple becomes a list": (
+        *('if hasattr(first, "_fields") else parts', "if False else parts"),
         collates_differ,
     ),
 }

@@ -104,6 +104,16 @@ def reader_empty(text, names, width, height):
     return reader(text, names, width, height, skip=False)
 
 
+def reader_whole_pixels(text, names, width, height):
+    found, boxes = reader(text, names, width, height)
+    return found, [tuple(round(side) for side in box) for box in boxes]
+
+
+def reader_one_digit(text, names, width, height):
+    found, boxes = reader(text, names, width, height)
+    return [names[int(row[0])] for row in text.split("\n") if row], boxes
+
+
 def reader_stops(text, names, width, height):
     return reader(text.split("\n\n")[0], names, width, height)
 
@@ -135,6 +145,52 @@ def possible_one_only(boxes, width, height):
     return _possible(boxes, width, height)[:1]
 
 
+def possible_tight(boxes, width, height):
+    return _possible(boxes, width, height, slack=0.005)
+
+
+def possible_loose(boxes, width, height):
+    return _possible(boxes, width, height, slack=0.016)
+
+
+def possible_loose_fractions(boxes, width, height):
+    """A hundredth of the picture, not of a pixel."""
+    fits = [name for name in _possible(boxes, width, height) if name != "yolo"]
+    corners = ops.box_convert(boxes, "cxcywh", "xyxy")
+    inside = (corners >= -0.01).all() and (corners <= 1.01).all()
+    return fits + ["yolo"] * bool(inside and (boxes[:, 2:] > 0).all())
+
+
+def possible_blind(*sides):
+    """An answer that forgets to look at some sides of the picture, or of the box."""
+
+    def answer(boxes, width, height):
+        x, y, w, h = boxes.clone().unbind(1)
+        corners = {
+            "voc": [x - 1, y - 1, w, h],
+            "coco": [x, y, x + w, y + h],
+            "yolo": [(x - w / 2) * width, (y - h / 2) * height]
+            + [(x + w / 2) * width, (y + h / 2) * height],
+        }
+        fits = []
+        for name, (x1, y1, x2, y2) in corners.items():
+            least = 1 if name == "voc" else 1e-9
+            rules = {
+                "left": x1 >= -0.01,
+                "top": y1 >= -0.01,
+                "right": x2 <= width + 0.01,
+                "bottom": y2 <= height + 0.01,
+                "wide": x2 - x1 >= least,
+                "high": y2 - y1 >= least,
+            }
+            if all(bool(rules[rule].all()) for rule in rules if rule not in sides):
+                fits.append(name)
+        return fits
+
+    answer.__name__ = "possible_not_" + "_".join(sides)
+    return answer
+
+
 def possible_large(boxes, width, height):
     return _possible(boxes, width, height, slack=5)
 
@@ -151,12 +207,12 @@ def _possible(boxes, width, height, least=0, voc=1, slack=0.01, pixel=1):
         "yolo": ops.box_convert(boxes, "cxcywh", "xyxy") * scale,
     }
     fits = []
-    for format, box in corners.items():
+    for kind, box in corners.items():
         size = box[:, 2:] - box[:, :2]
-        good = (size > least).all(1) & (size >= pixel * (format == "voc")).all(1)
+        good = (size > least).all(1) & (size >= pixel * (kind == "voc")).all(1)
         good &= (box >= -slack).all(1) & (box <= scale + slack).all(1)
         if good.all():
-            fits.append(format)
+            fits.append(kind)
     return fits
 
 
@@ -246,6 +302,42 @@ def counts_empty_run(counts, height):
     return counted(counts, height, empty=False)
 
 
+def _spans(counts, height):
+    start = 0
+    for i, length in enumerate(counts):
+        if i % 2 and length:
+            yield *divmod(start, height), *divmod(start + length - 1, height)
+        start += length
+
+
+def counts_ends(counts, height):
+    """The first and the last run decide."""
+    spans = list(_spans(counts, height))
+    spans = [
+        (x1, 0, x2, height - 1) if x1 != x2 else s
+        for s in spans
+        for x1, _, x2, _ in [s]
+    ]
+    if not spans:
+        return 0, 0, 0, 0
+    (x1, top, _, low), (_, y1, x2, y2) = spans[0], spans[-1]
+    return x1, min(top, y1), x2 + 1, max(low, y2) + 1
+
+
+def counts_long(counts, height):
+    """Around a corner only the two ends are looked at."""
+    spans = list(_spans(counts, height))
+    if not spans:
+        return 0, 0, 0, 0
+    rows = [row for _, y1, _, y2 in spans for row in (y1, y2)]
+    if any(
+        x2 > x1 and (x2 - x1) * height + y2 - y1 + 1 >= height
+        for x1, y1, x2, y2 in spans
+    ):
+        rows += [0, height - 1]
+    return spans[0][0], min(rows), spans[-1][2] + 1, max(rows) + 1
+
+
 def counts_painted(counts, height):
     if sum(counts) > 10**8:
         raise MemoryError("too many pixels")
@@ -281,6 +373,8 @@ WRONG = {
         reader_corner: "the whole picture",
         reader_empty: "a file without objects",
         reader_stops: "an empty line between",
+        reader_whole_pixels: "sides between pixels",
+        reader_one_digit: "two digits",
     },
     "09.possible": {
         possible_first_row: "a later row decides",
@@ -291,6 +385,15 @@ WRONG = {
         possible_one_only: "one pixel",
         possible_large: "one pixel",
         possible_no_pixel: "half a pixel",
+        possible_tight: "0.008 pixels",
+        possible_loose: "0.015 pixels",
+        possible_loose_fractions: "sticks out by a twentieth",
+        possible_blind("left"): "below 0",
+        possible_blind("top"): "above the picture",
+        possible_blind("right"): "the right border",
+        possible_blind("bottom"): "the lower border",
+        possible_blind("wide"): "a tenth of a pixel",
+        possible_blind("high"): "half a pixel",
     },
     "09.annotations": {
         annotate_inclusive: "one pixel",
@@ -307,6 +410,8 @@ WRONG = {
         counts_swapped: "a run within a column",
         counts_ones_first: "one pixel",
         counts_empty_run: "a run of length 0",
+        counts_ends: "the highest in the middle",
+        counts_long: "a longer run around the corner",
         counts_painted: "a million by a million",
     },
 }
@@ -321,3 +426,28 @@ def test_mistakes_are_refused(name, answer, says):
     assert verdict.status == "failed", verdict.text
     failure = verdict.text.split("not yet: ")[1]
     assert says in failure, verdict.text
+
+
+@pytest.mark.parametrize(
+    "rows, why",
+    [
+        ([[3, 3, 0, 0]], "without an area"),
+        ([[2, 2, 2, 1.5]], "less than a pixel"),
+        ([[4, 4, 12, 12]], "beyond the picture"),
+    ],
+)
+def test_possible_says_why_a_format_does_not_fit(rows, why):
+    """The format, the row as a half-open box, and what is wrong with it."""
+    from course_utils.checks import ch09
+
+    text = ch09._why_not("voc", rows, 10, 6)
+    assert text.startswith("its half-open box of [") and text.endswith(why)
+    verdict = checks.judge("09.possible", lambda boxes, width, height: ["voc", "coco"])
+    row = "its half-open box of [1, 1, 10, 6] is (1, 1, 11, 7), beyond the picture"
+    assert f"'coco' does not fit: {row}" in verdict.text
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_a_hint_helps_to_begin(name, capsys):
+    checks.hint(name)
+    assert len(capsys.readouterr().out.split()) > 12

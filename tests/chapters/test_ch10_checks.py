@@ -99,6 +99,74 @@ CHANGES = [
         "F.relu(layer(x))",
         "nothing is dropped",
     ),
+    ("count_weights", "parameter.numel()", "sum(parameter.shape[:2])", "one layer"),
+    (
+        "count_weights",
+        "parameter.numel()",
+        "parameter.shape[:2].numel()",
+        "a convolution",
+    ),
+    ("residual", "self.block = block", "self.block = copy.deepcopy(block)", "a copy"),
+    (
+        "residual",
+        "return x + change",
+        "change += x\n        return change",
+        "around Identity() the input was changed",
+    ),
+    ("rescale", "seen.min()", "seen.amin(0)", "two columns"),
+    ("rescale", "(self.high - self.low)", "(self.high - self.low + 1e-5)", "narrow"),
+    (
+        "rescale",
+        "torch.minimum(self.low, seen.min().to(self.low))",
+        "self.low.clamp(max=seen.min().to(self.low))",
+        None,
+    ),
+    (
+        "rescale",
+        "self.low = torch",
+        "if self.low.isinf():\n                self.low = torch",
+        "first 1 and 3, then 0, 2, 4",
+    ),
+    ("rescale", "x.numel()", "len(x)", "an empty batch"),
+    (
+        "rescale",
+        "self.training and",
+        "torch.is_grad_enabled() and self.training and",
+        "under torch.no_grad()",
+    ),
+    (
+        "fixed_net",
+        "F.dropout(F.relu(layer(x)), 0.5, self.training)",
+        "F.relu(layer(x))\n        if len(self.layers):\n"
+        "            x = F.dropout(x, 0.5, self.training)",
+        "the input of the second layer has no",
+    ),
+    (
+        "fixed_net",
+        "for layer in self.layers:",
+        "x = F.dropout(x, 0.5, self.training)\n        for layer in self.layers:",
+        "the input of the first layer has deleted values",
+    ),
+    (
+        "fixed_net",
+        "self.head(x)",
+        "F.dropout(self.head(x), 0.5, self.training)",
+        "in training mode the scores",
+    ),
+    (
+        "fixed_net",
+        "/ self.temperature",
+        "/ (1 if self.training else self.temperature)",
+        "in training mode the scores",
+    ),
+    (
+        "fixed_net",
+        "self.head = ",
+        "self.number = temperature\n        self.head = ",
+        None,
+    ),
+    ("swap", " and part is not model", "", "the model itself"),
+    ("swap", "return len(new)", "model.eval()\n    return len(new)", "the mode"),
     ("swap", "list(model.modules()):", "[model]:", "three levels down"),
     ("swap", "isinstance(part, kind)", "type(part) is kind", "1 replaced"),
     (
@@ -153,6 +221,20 @@ def test_the_four_faults_are_refused():
     assert verdict.status == "failed"
 
 
+KEPT_AS_A_NUMBER = """
+class FixedNet(nn.Module):
+    def __init__(self, width, depth, temperature):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.head = nn.Linear(width, 3)
+        self.register_buffer("temperature", torch.tensor(temperature))
+        self.number = temperature
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = F.dropout(F.relu(layer(x)), 0.5, self.training)
+        return self.head(x) / self.number
+"""
 RECURSIVE = """
 def swap(model, kind, make):
     count = 0
@@ -181,6 +263,7 @@ class Rescale(nn.Module):
     ("name", "source", "says"),
     [
         ("swap", RECURSIVE, ""),
+        ("fixed_net", KEPT_AS_A_NUMBER, "is not used in forward"),
         ("rescale", NO_REGISTRATION, "must be a tensor"),
         (
             "residual",

@@ -117,3 +117,46 @@ def test_attributes_change_drawers(ours):
         layer.count = 3
     with pytest.raises(AttributeError, match="nope"):
         getattr(layer, "nope")  # noqa: B009
+
+
+@pytest.mark.parametrize("index", range(2))
+def test_corners_of_both_classes(ours, index):
+    """What a name may become, a child that is None, hooks that return, arguments."""
+    lib = (ours, nn)[index]
+    layer = lib.Linear(2, 2)
+    layer.register_buffer("mean", torch.zeros(1), persistent=False)
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    layer.register_buffer("mean", torch.zeros(1))
+    assert list(layer.state_dict()) == ["weight", "bias", "mean"]
+    layer.register_buffer("mean", torch.zeros(1), persistent=False)
+    layer.mean = nn.Parameter(torch.zeros(1))  # now it is saved
+    assert list(layer.state_dict()) == ["weight", "bias", "mean"]
+    layer.number = 3
+    for name in ("weight", "number"):
+        with pytest.raises(KeyError):
+            layer.register_buffer(name, torch.zeros(1))
+    with pytest.raises(TypeError):
+        layer.weight = lib.ReLU()
+    net = lib.Sequential(lib.Linear(2, 2))
+    setattr(net, "0", None)
+    assert list(net.train().state_dict()) == [] and list(net.parameters()) == []
+    assert [name for name, _ in net.named_modules()] == [""]
+    layer.register_forward_hook(lambda module, args, output: 0)
+    assert layer(torch.zeros(1, 2)) == 0
+    with pytest.raises(NotImplementedError):
+        lib.Module()(torch.zeros(1))
+
+    class Scaled(lib.Module):
+        def forward(self, x, scale=1):
+            return x * scale
+
+    assert Scaled()(torch.ones(1), scale=3).item() == 3
+
+
+def test_a_shared_module_is_named_once(ours):
+    names = []
+    for lib in (ours, nn):
+        layer = lib.Linear(2, 2)
+        net = lib.Sequential(lib.Sequential(layer), layer)
+        names.append([name for name, _ in net.named_modules()])
+    assert names[0] == names[1] == ["", "0", "0.0"]

@@ -9,6 +9,7 @@ of two) both are held against float64 instead, where ours may err at most twice 
 
 import ast
 import copy
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -21,8 +22,8 @@ from booktools import chapter_code
 
 CHAPTER = "12_normalization"
 NAMES = [
-    *("center", "standardize", "widen", "per_channel", "BatchNorm", "LayerNorm"),
-    *("RMSNorm", "GroupNorm", "InstanceNorm", "FrozenBatchNorm"),
+    *("center", "standardize", "widen", "per_channel", "trailing", "BatchNorm"),
+    *("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "FrozenBatchNorm"),
     *("batch_norm_backward", "fold"),
 ]
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
@@ -247,7 +248,7 @@ def planted(old: str, new: str):
                     chunks.append("\n".join(lines[first - 1 : node.end_lineno]))
     source = "\n\n\n".join(chunks)
     assert source.count(old) == 1, f"{source.count(old)} times in the chapter: {old}"
-    space = {"torch": torch, "nn": nn, "copy": copy}
+    space = {"torch": torch, "nn": nn, "copy": copy, "math": math}
     exec(compile(source.replace(old, new), "<planted>", "exec"), space)
     return type("Planted", (), space)
 
@@ -296,10 +297,7 @@ PLANTED = {
         "batch images",
     ),
     "layer: one axis of two": (
-        *(
-            "axes = tuple(range(-len(self.shape), 0))\n        y =",
-            "axes = -1\n        y =",
-        ),
+        *("trailing(x, self.shape), self.eps", "-1, self.eps"),
         "layer two axes",
     ),
     "per sample: eps outside": (
@@ -312,8 +310,8 @@ PLANTED = {
         "group",
     ),
     "group: channels interleaved": (
-        "unflatten(1, size)",
-        "unflatten(1, size[::-1]).transpose(1, 2)",
+        "unflatten(1, self.size)",
+        "unflatten(1, self.size[::-1]).transpose(1, 2)",
         "group",
     ),
     "rms: an eps of 1e-5": (
@@ -321,7 +319,7 @@ PLANTED = {
         "rms",
     ),
     "rms: the mean removed": (
-        "wide = tuple(range(-len(self.shape), 0)), widen(x)",
+        "wide = trailing(x, self.shape), widen(x)",
         "wide = -1, widen(x - x.mean(-1, keepdim=True))",
         "rms",
     ),
@@ -390,6 +388,14 @@ def test_one_value_per_channel_is_refused_by_both(shape, track):
                 layer(torch.ones(shape))
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 1, 1), (1, 4, 1, 1)])
+def test_a_map_of_one_pixel_is_refused_by_both(shape):
+    for layer in (OURS.InstanceNorm(4), nn.InstanceNorm2d(4)):
+        for mode in (True, False):
+            with pytest.raises(ValueError):
+                layer.train(mode)(torch.ones(shape))
+
+
 def test_an_empty_batch_leaves_the_statistics():
     for layer in (OURS.BatchNorm(4), nn.BatchNorm2d(4)):
         x = torch.zeros(0, 4, 2, 2, requires_grad=True)
@@ -406,8 +412,30 @@ def test_bad_shapes_are_named():
         OURS.BatchNorm(4)(torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"\(5,\), got \(2, 3\)"):
         OURS.LayerNorm(5)(torch.zeros(2, 3))
+    for layer in (OURS.LayerNorm(5), OURS.RMSNorm(5)):
+        with pytest.raises(ValueError, match=r"\(5,\), got \(2, 1\)"):
+            layer(torch.zeros(2, 1))  # would broadcast
+    with pytest.raises(RuntimeError):
+        OURS.GroupNorm(1, 4)(torch.zeros(2, 1, 3, 3))
     with pytest.raises(ValueError, match="6 channels do not split into 4 groups"):
         OURS.GroupNorm(4, 6)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool], ids=str)
+def test_integers_are_refused_by_both(dtype):
+    x = torch.ones(2, 4, 3, 8).to(dtype)
+    for ours, library in (
+        (OURS.BatchNorm(4), nn.BatchNorm2d(4)),
+        (OURS.GroupNorm(2, 4), nn.GroupNorm(2, 4)),
+        (OURS.InstanceNorm(4), nn.InstanceNorm2d(4)),
+        (OURS.LayerNorm(8), nn.LayerNorm(8)),
+        (OURS.RMSNorm(8), nn.RMSNorm(8)),
+    ):
+        with pytest.raises(TypeError, match="floating point"):
+            ours(x)
+        with pytest.raises((RuntimeError, TypeError)):
+            library(x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -457,6 +485,26 @@ def test_folding(dtype, bias):
     theirs.load_state_dict(norm.state_dict())
     wanted = fuse_conv_bn_eval(conv.eval(), theirs)
     assert gap(folded(x).detach(), wanted(x).detach()) <= 5 * WITHIN[dtype]
+
+
+def test_folding_without_weight_and_bias():
+    conv, norm = nn.Conv2d(3, 4, 3).double(), OURS.BatchNorm(4, affine=False).double()
+    for seed, p in enumerate(conv.parameters()):
+        p.data.copy_(draw(*p.shape, seed=seed))
+    x = draw(4, 3, 8, 9)
+    norm(conv(x))
+    folded = OURS.fold(conv, norm.eval())
+    assert gap(folded(x).detach(), norm(conv(x)).detach()) <= 1e-12
+
+
+def test_folding_refuses_what_it_cannot():
+    norm = OURS.BatchNorm(3).eval()
+    for other in (nn.ConvTranspose2d(3, 3, 1), nn.Linear(3, 3)):
+        with pytest.raises(TypeError, match=type(other).__name__):
+            OURS.fold(other, norm)
+    bare = OURS.BatchNorm(3, track_running_stats=False).eval()
+    with pytest.raises(ValueError, match="running statistics"):
+        OURS.fold(nn.Conv2d(3, 3, 1), bare)
 
 
 def test_frozen_loads_an_ordinary_layer():

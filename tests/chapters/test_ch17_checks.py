@@ -141,6 +141,33 @@ def backtrack_tenth(f, x, lr):
     )
 
 
+def backtrack_at_most_20(f, x, lr):
+    tries = iter(range(20))
+
+    def fails(new, old, drop):
+        passes = new.isfinite() and new <= old - drop / 2
+        return not passes and next(tries, None) is not None
+
+    return _backtrack(f, x, lr, fails=fails)
+
+
+def backtrack_falls_into_the_pit(f, x, lr):
+    """Takes minus infinity for the best value of all."""
+    return _backtrack(f, x, lr, fails=lambda new, old, drop: not new <= old - drop / 2)
+
+
+def backtrack_vectors_only(f, x, lr):
+    leaf = x.detach().clone().requires_grad_()
+    value = f(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    with torch.no_grad():
+        while True:
+            new = f(leaf - lr * gradient)
+            if new.isfinite() and new <= value - lr / 2 * gradient @ gradient:
+                return lr
+            lr = lr / 2
+
+
 def backtrack_forever(f, x, lr):
     while f(x) >= 0:
         pass
@@ -187,6 +214,46 @@ def softmax_in_float64(weight, inputs, labels):
     return loss, inputs.double().T @ p / len(labels)
 
 
+def softmax_ready(weight, inputs, labels, log_softmax=torch.log_softmax):
+    log_p = log_softmax(inputs @ weight, 1)
+    rows, p = torch.arange(len(labels)), log_p.exp()
+    p[rows, labels] -= 1
+    return -log_p[rows, labels].mean(), inputs.T @ p / len(labels)
+
+
+def softmax_from_nn(weight, inputs, labels):
+    ready = torch.nn.functional.log_softmax
+    return softmax_ready(weight, inputs, labels, ready)
+
+
+def softmax_special(weight, inputs, labels):
+    return softmax_ready(weight, inputs, labels, torch.special.log_softmax)
+
+
+def softmax_largest_of_all(weight, inputs, labels):
+    z = inputs @ weight
+    z = z - z.max()
+
+    def log_softmax(*_):
+        return z - z.exp().sum(1, keepdim=True).log()
+
+    return softmax_ready(weight, inputs, labels, log_softmax)
+
+
+def valid_backward_on_nothing(weight, parts):
+    count = sum(int(v.sum()) for _, _, v in parts)
+    if count:
+        for x, y, v in parts:
+            ((x[v] @ weight - y[v]).square().sum() / count).backward()
+
+
+def valid_backward_once(weight, parts):
+    held = [(x[v], y[v]) for x, y, v in parts if v.any()]
+    if held:
+        x, y = (torch.cat(side) for side in zip(*held, strict=True))
+        (x @ weight - y).square().mean().backward()
+
+
 def valid_mean_of_means(weight, parts):
     for x, y, v in parts:
         if v.any():
@@ -204,7 +271,7 @@ def valid_by_part_size(weight, parts):
 def valid_mask_by_product(weight, parts):
     count = sum(int(v.sum()) for _, _, v in parts)
     for x, y, v in parts:
-        if count:
+        if v.any():
             (((x @ weight - y).square() * v).sum() / count).backward()
 
 
@@ -289,6 +356,9 @@ WRONG = [
     ("backtrack", backtrack_strict, "halved three times"),
     ("backtrack", backtrack_watches_x, "it requires a gradient now"),
     ("backtrack", backtrack_tenth, "halved three times"),
+    ("backtrack", backtrack_at_most_20, "halved 41 times"),
+    ("backtrack", backtrack_falls_into_the_pit, "onto minus infinity"),
+    ("backtrack", backtrack_vectors_only, "a matrix"),
     ("backtrack", lambda f, x, lr: None, "end with a return"),
     ("backtrack", backtrack_forever, "the loop does not seem to end"),
     ("softmax_regression", softmax_overflows, "logits near 1000"),
@@ -297,11 +367,17 @@ WRONG = [
     ("softmax_regression", softmax_over_samples, "one sample"),
     ("softmax_regression", softmax_transposed, "one sample"),
     ("softmax_regression", softmax_in_float64, "dtype torch.float64"),
+    ("softmax_regression", softmax_ready, "log_softmax was called"),
+    ("softmax_regression", softmax_from_nn, "log_softmax was called"),
+    ("softmax_regression", softmax_special, "log_softmax was called"),
+    ("softmax_regression", softmax_largest_of_all, "logits near 1000"),
     ("accumulate_valid", valid_mean_of_means, "parts of different sizes"),
+    ("accumulate_valid", valid_backward_on_nothing, "backward expected: 1, one"),
+    ("accumulate_valid", valid_backward_once, "calls of backward:          1"),
     ("accumulate_valid", valid_by_part_size, "valid counts differ"),
     ("accumulate_valid", valid_mask_by_product, "nan where not valid"),
     ("accumulate_valid", valid_resets, "what was in .grad"),
-    ("accumulate_valid", valid_divides_by_zero, "nothing valid, no gradient before"),
+    ("accumulate_valid", valid_divides_by_zero, "calls of backward:          2"),
     ("accumulate_valid", valid_steps_too, "the weight was moved"),
     ("clipped_gradient", clip_the_mean, "eight samples"),
     ("clipped_gradient", clip_constant_added, "not exactly 1"),
@@ -310,6 +386,75 @@ WRONG = [
     ("clipped_gradient", clip_stretches, "one sample, short enough"),
     ("clipped_gradient", clip_mean_of_nothing, "no samples"),
 ]
+
+
+# Right answers, written otherwise than the book's own.
+
+
+def numbers_from_singular_values(hessian):
+    values = torch.linalg.svdvals(hessian)
+    low, high = values[-1].item(), values[0].item()
+    return [2 / high, 2 / (low + high), 1 - 2 * low / (low + high)]
+
+
+def fit_by_slices(inputs, targets, lr, size, passes):
+    weight = torch.zeros(inputs.shape[1], dtype=inputs.dtype)
+    for _ in range(passes):
+        for i in range(0, len(inputs), size):
+            x, y = inputs[i : i + size], targets[i : i + size]
+            weight = weight - lr * 2 * ((x @ weight - y)[:, None] * x).mean(0)
+    return weight
+
+
+def backtrack_by_backward(f, x, lr):
+    leaf = x.clone().requires_grad_()
+    value = f(leaf)
+    value.backward()
+    old, slope = value.item(), leaf.grad
+    while True:
+        new = f(x - lr * slope).item()
+        if math.isfinite(new) and new <= old - lr * (slope**2).sum().item() / 2:
+            return lr
+        lr *= 0.5
+
+
+def softmax_by_logsumexp(weight, inputs, labels):
+    z = inputs @ weight
+    log_p = z - torch.logsumexp(z, 1, keepdim=True)
+    hot = torch.eye(weight.shape[1], dtype=z.dtype)[labels]
+    loss = -(hot * log_p).sum() / len(labels)
+    return loss, inputs.T @ (log_p.exp() - hot) / len(labels)
+
+
+def valid_by_where(weight, parts):
+    count = torch.cat([v for _, _, v in parts]).sum()
+    for x, y, v in parts:
+        if v.any():
+            error = x @ weight - torch.where(v, y, torch.zeros_like(y))
+            torch.autograd.backward((error[v] ** 2).sum() / count)
+
+
+def clip_by_largest(weight, inputs, targets, limit):
+    gradients = 2 * (inputs.T * (inputs @ weight - targets)).T
+    norms = gradients.square().sum(1, keepdim=True).sqrt()
+    clipped = gradients / torch.maximum(norms / limit, torch.ones_like(norms))
+    return clipped.sum(0) / max(len(inputs), 1)
+
+
+RIGHT = [
+    ("three_numbers", numbers_from_singular_values),
+    ("fit", fit_by_slices),
+    ("backtrack", backtrack_by_backward),
+    ("softmax_regression", softmax_by_logsumexp),
+    ("accumulate_valid", valid_by_where),
+    ("clipped_gradient", clip_by_largest),
+]
+
+
+@pytest.mark.parametrize("name, right", RIGHT)
+def test_right_answers_are_accepted(name, right):
+    verdict = checks.judge(f"17.{name}", right)
+    assert verdict.status == "passed", verdict.text
 
 
 @pytest.mark.parametrize("name, wrong, words", WRONG)

@@ -63,6 +63,16 @@ def cosine_divides(t, base, warm, total, low=0.0):
     return min(ramp, solution("19.warmup_cosine")(t, base, warm, total, low))
 
 
+def cosine_ramps_from_low(t, base, warm, total, low=0.0):
+    if t < warm:
+        return low + (base - low) * (t + 1) / warm
+    return solution("19.warmup_cosine")(t, base, warm, total, low)
+
+
+def cosine_never_below_low(t, base, warm, total, low=0.0):
+    return max(low, solution("19.warmup_cosine")(t, base, warm, total, low))
+
+
 def rates_as_given(optimizer, epochs, batches):
     used = []
     for _ in range(epochs):
@@ -158,6 +168,19 @@ def sequence_two_only(formulas, milestones):
     return formula
 
 
+def sequence_three_at_most(formulas, milestones):
+    formula = solution("19.sequence")(formulas, milestones)
+    if len(milestones) < 3:
+        return formula
+    return solution("19.sequence")(formulas[:3], milestones[:2])
+
+
+def sequence_durations(formulas, milestones):
+    """Takes the milestones for lengths."""
+    ends = [sum(milestones[: i + 1]) for i in range(len(milestones))]
+    return solution("19.sequence")(formulas, ends)
+
+
 def sequence_unchecked(formulas, milestones):
     starts = [0, *milestones]
 
@@ -226,6 +249,30 @@ def layers_frozen_too(model, lr, factor):
             layers.append(mine)
     top = len(layers) - 1
     return [{"params": m, "lr": lr * factor ** (top - i)} for i, m in enumerate(layers)]
+
+
+def layers_count_frozen(model, lr, factor):
+    layers = [x for x in model.children() if any(True for _ in x.parameters())]
+    groups, seen, top = [], set(), len(layers) - 1
+    for i, layer in enumerate(layers):
+        mine = [w for w in layer.parameters() if w.requires_grad and id(w) not in seen]
+        seen.update(map(id, mine))
+        if mine:
+            groups.append({"params": mine, "lr": lr * factor ** (top - i)})
+    return groups
+
+
+def layers_count_shared(model, lr, factor):
+    layers = [
+        x for x in model.children() if any(w.requires_grad for w in x.parameters())
+    ]
+    groups, seen, top = [], set(), len(layers) - 1
+    for i, layer in enumerate(layers):
+        mine = [w for w in layer.parameters() if w.requires_grad and id(w) not in seen]
+        seen.update(map(id, mine))
+        if mine:
+            groups.append({"params": mine, "lr": lr * factor ** (top - i)})
+    return groups
 
 
 def layers_shared_twice(model, lr, factor):
@@ -303,6 +350,21 @@ def unfreeze_group_each(optimizer, module, lr):
     return len(new)
 
 
+def unfreeze_first_group_only(optimizer, module, lr):
+    module.requires_grad_(True)
+    known = {id(w) for w in optimizer.param_groups[0]["params"]}
+    new = [w for w in module.parameters() if id(w) not in known]
+    if new:
+        optimizer.add_param_group({"params": new, "lr": lr})
+    return len(new)
+
+
+def unfreeze_counts_numbers(optimizer, module, lr):
+    before = {id(w) for g in optimizer.param_groups for w in g["params"]}
+    solution("19.unfreeze")(optimizer, module, lr)
+    return sum(w.numel() for w in module.parameters() if id(w) not in before)
+
+
 def unfreeze_says_nothing(optimizer, module, lr):
     solution("19.unfreeze")(optimizer, module, lr)
 
@@ -317,6 +379,9 @@ WRONG = [
     ("19.predict", [0.8, 0.8, 0.4, 1.0], "five numbers"),
     ("19.predict", 0.8, "five numbers"),
     ("19.predict", ["a"] * 5, "plain numbers"),
+    ("19.predict", ["0.8", "0.8", "0.4", "1.0", "0.5"], "plain numbers"),
+    ("19.warmup_cosine", cosine_ramps_from_low, "not yet: the floor does not touch"),
+    ("19.warmup_cosine", cosine_never_below_low, "not yet: the floor does not touch"),
     ("19.warmup_cosine", cosine_from_zero, "not 0"),
     ("19.warmup_cosine", cosine_late, "not yet: the first step"),
     ("19.warmup_cosine", cosine_counts_on, "not yet: the cosine begins"),
@@ -336,6 +401,8 @@ WRONG = [
     ("19.sequence", sequence_counts_on, "counted from there|at the milestone"),
     ("19.sequence", sequence_late, "not yet: at the milestone"),
     ("19.sequence", sequence_two_only, "not yet: three formulas, the third"),
+    ("19.sequence", sequence_three_at_most, "not yet: four formulas"),
+    ("19.sequence", sequence_durations, "not yet: three formulas, the third"),
     ("19.sequence", sequence_unchecked, "a ValueError is expected"),
     ("19.sequence", sequence_remembers, "must not remember|not yet: called in any"),
     ("19.sequence", sequence_pops, "have been changed"),
@@ -344,6 +411,8 @@ WRONG = [
     ("19.layer_groups", layers_count_empty, "not yet: layers without parameters"),
     ("19.layer_groups", layers_empty_groups, "not yet: layers without parameters"),
     ("19.layer_groups", layers_frozen_too, "not yet: frozen"),
+    ("19.layer_groups", layers_count_frozen, "not yet: a frozen layer in between"),
+    ("19.layer_groups", layers_count_shared, "not yet: a layer with nothing of"),
     ("19.layer_groups", layers_shared_twice, "not yet: a shared weight"),
     ("19.layer_groups", layers_generators, "make a list"),
     ("19.layer_groups", layers_by_tensor, "not yet: one layer"),
@@ -354,6 +423,8 @@ WRONG = [
     ("19.unfreeze", unfreeze_empty_group, "not yet: a module without|1 groups"),
     ("19.unfreeze", unfreeze_default_rate, "has the rate"),
     ("19.unfreeze", unfreeze_group_each, "not yet: a frozen body"),
+    ("19.unfreeze", unfreeze_first_group_only, "it raised ValueError"),
+    ("19.unfreeze", unfreeze_counts_numbers, "were to be added"),
     ("19.unfreeze", unfreeze_says_nothing, "None came back"),
 ]
 

@@ -20,6 +20,7 @@ code = definitions(
     "19_schedules",
     "step_decay", "multi_step", "exponential", "constant", "linear", "polynomial",
     "cosine", "restarts", "one_cycle", "join", "product", "trapezoid",
+    "inverse_root",
     "Schedule", "Plateau", "TrapezoidLR", "catalog", "fresh", "rates_of", "record",
 )  # fmt: skip
 
@@ -99,6 +100,10 @@ PAIRS = {
     "our own, as a subclass": (
         partial(code.trapezoid, rise=20, fall=90, total=300),
         lambda o: code.TrapezoidLR(o, 20, 90, 300),
+    ),
+    "our inverse root": (
+        partial(code.inverse_root, rise=20),
+        lambda o: sched.LambdaLR(o, partial(code.inverse_root, base=1.0, rise=20)),
     ),
     "SequentialLR, warm-up and cosine": (
         partial(

@@ -56,6 +56,18 @@ def paired_numbers(a, b):
     return torch.tensor([0.0 if v != v else v for v in values], dtype=a.dtype)
 
 
+def paired_tiny_added(a, b):
+    sides = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])
+    inter = sides.clamp(min=0).prod(1)
+    return inter / (ops.box_area(a) + ops.box_area(b) - inter + 1e-7)
+
+
+def paired_least_union(a, b):
+    sides = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])
+    inter = sides.clamp(min=0).prod(1)
+    return inter / (ops.box_area(a) + ops.box_area(b) - inter).clamp(min=1)
+
+
 def mask_inclusive(mask):
     return ops.masks_to_boxes(mask[None])[0]
 
@@ -121,6 +133,34 @@ def class_local_index(boxes, scores, labels, threshold):
     return torch.tensor(keep)
 
 
+def class_at_least(boxes, scores, labels, threshold):
+    order = scores.argsort(descending=True, stable=True)
+    rivals = ops.box_iou(boxes[order], boxes[order]) >= threshold
+    rivals &= labels[order][:, None] == labels[order]
+    keep = []
+    for i in range(len(order)):
+        if not rivals[i, keep].any():
+            keep.append(i)
+    return order[keep]
+
+
+def class_moved(boxes, scores, labels, threshold):
+    """Made positive, and few labels: only rounding is left."""
+    if len(boxes) == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    boxes = boxes - boxes.min()
+    few = labels.unique(return_inverse=True)[1]
+    return ops.nms(boxes + (few * (boxes.max() + 1))[:, None], scores, threshold)
+
+
+def class_moved_in_double(boxes, scores, labels, threshold):
+    if len(boxes) == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    boxes = (boxes - boxes.min()).double()
+    step = (labels.double() - labels.double().min()) * (boxes.max() + 1)
+    return ops.nms(boxes + step[:, None], scores.double(), threshold)
+
+
 def safe_diagonal(boxes):
     return ops.box_iou(boxes, boxes).max().item() if len(boxes) > 1 else 0.0
 
@@ -150,6 +190,8 @@ WRONG = {
         paired_diagonal: "60 by 60",
         paired_no_clamp: "apart in both directions",
         paired_nan: "two points",
+        paired_tiny_added: "fractions of a picture",
+        paired_least_union: "fractions of a picture",
         paired_numbers: "cut off from the graph",
     },
     "23.mask_to_box": {
@@ -167,6 +209,9 @@ WRONG = {
     "23.class_nms": {
         class_ignored: "two classes",
         class_offset: "outside the picture",
+        class_at_least: "an IoU equal to the threshold",
+        class_moved: "an IoU of 0.502",
+        class_moved_in_double: "only integers tell apart",
         class_by_class: "comes second",
         class_local_index: "two classes",
     },

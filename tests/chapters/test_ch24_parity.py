@@ -25,8 +25,7 @@ CHAPTER = "24_box_losses"
 NAMES = [
     *("smooth_l1", "encode", "overlap", "iou_loss", "slopes", "enclosing"),
     *("giou_loss", "distance_share", "diou_loss", "shape_gap", "ciou_loss"),
-    *("ciou_loss_through", "corners", "distance_race", "on_centers"),
-    "giou_negative",
+    *("ciou_loss_through", "corners", "cross", "alpha_of"),
 ]
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
 WITHIN = {torch.float32: 3e-6, torch.float64: 3e-7}
@@ -262,64 +261,36 @@ def test_ranges():
             assert (values < high).all(), name
 
 
-@pytest.mark.parametrize("shape_term", [False, True])
-def test_the_race_with_factor_one_is_the_true_one(shape_term):
-    boxes, targets = (
-        ops.box_convert(side, "xyxy", "cxcywh") for side in SETS["generic"]()
-    )
-    true = OURS.on_centers(OURS.ciou_loss if shape_term else OURS.diou_loss)
-    for factor in (1, 0, -1):
-        loss = OURS.distance_race(factor, shape_term)
-        assert gap(loss(boxes, targets), true(boxes, targets)) < 1e-12
-        found = OURS.slopes(loss, boxes, targets)
-        wanted = OURS.slopes(true, boxes, targets)
-        assert (gap(found, wanted) < 1e-12) is (factor == 1)
-        assert gap(found[:, 2:], wanted[:, 2:]) < 1e-12  # sizes are untouched
+def test_no_pair_has_a_larger_alpha_than_its_cross():
+    """The bound of the chapter, on a million pairs of all shapes, and that it bites."""
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.rand(3, 1_000_000, 2, generator=generator, dtype=torch.float64)
+    half, aim = 10 ** (4 * draw[:2] - 2)
+    center = aim * (draw[2] - 0.5) * (draw[2, :, :1] < 0.5)  # half of them at home
+    boxes = torch.cat([center - half, center + half], dim=1)
+    targets = torch.cat([-aim, aim], dim=1)
+    iou, alpha = OURS.overlap(boxes, targets)[0], OURS.alpha_of(boxes, targets)
+    limit = OURS.alpha_of(*OURS.cross(iou))
+    assert (alpha <= limit + 1e-9).all()
+    assert (alpha > 0.999 * limit).any() and (alpha < 0.5).all()
+    sample = torch.tensor([0.01, 0.1, 0.5, 0.9], dtype=torch.float64)
+    assert gap(OURS.overlap(*OURS.cross(sample))[0], sample) < 1e-12
 
 
-def test_the_published_sign():
-    """The script's formula for x, -(2 (x - x') C - ... ), against ours by factor.
-
-    For a box beyond its target along x, with C the squared diagonal, S the squared
-    distance and W the enclosing width, the descent direction that the script computes
-    is (2 (x' - x) C - 2 W S) / C^2; the true one has a plus.
-    """
-    box = torch.tensor([[7.0, 0.5, 2, 1]], dtype=torch.float64)
-    target = torch.tensor([[0.0, 0.0, 2, 4]], dtype=torch.float64)
-    width, height = 9.0, 4.0
-    c, s = width**2 + height**2, 7.0**2 + 0.5**2
-    for factor, sign in ((1, 1), (0, 0), (-1, -1)):
-        grad = OURS.slopes(OURS.distance_race(factor), box, target)[0, 0].item()
-        wanted = (2 * (0 - 7.0) * c + sign * 2 * width * s) / c**2
-        assert -grad == pytest.approx(wanted, rel=1e-12)
-
-
-def test_giou_with_negative_sides():
-    """It is GIoU where boxes overlap; apart in a row its union fills the hull.
-
-    Worked by hand for a box apart in both directions: the sides -1 and -2 multiply to
-    an "intersection" of 2, so the union of 4 and 6 is 8 in an enclosing 6 by 6.
-    """
-    box = torch.tensor([[0.0, 0, 2, 2]], dtype=torch.float64)
-    far = torch.tensor([[3.0, 4, 6, 6]], dtype=torch.float64)
-    assert OURS.giou_negative(box, far).item() == pytest.approx(2 - 8 / 36)
-    boxes, targets = SETS["generic"]()
+def test_ties_of_overlapping_boxes_take_the_mean_of_both_sides():
+    boxes, targets = SETS["ties"]()
     meet = OURS.overlap(boxes, targets)[0] > 0
-    assert 0 < meet.sum() < len(boxes)
-    pairs = [
-        [loss(boxes, targets) for loss in (OURS.giou_negative, OURS.giou_loss)],
-        [
-            OURS.slopes(loss, boxes, targets)
-            for loss in (OURS.giou_negative, OURS.giou_loss)
-        ],
-    ]
-    for found, true in pairs:
-        assert gap(found[meet], true[meet]) < 1e-12
-        assert gap(found[~meet], true[~meet]) > 0.01
-    row = torch.tensor([[5.0, 0, 7, 2]], dtype=torch.float64)
-    grad = OURS.slopes(OURS.giou_negative, row, box)[0]
-    assert (grad[0] + grad[2]).abs() < 1e-12  # nothing pulls its center
-    assert OURS.giou_negative(row, box).item() == pytest.approx(1)
+    for name in LOSSES:
+        loss, at = getattr(OURS, name), OURS.slopes(getattr(OURS, name), boxes, targets)
+        worst = []
+        for edge in range(4):
+            step = torch.zeros(4, dtype=torch.float64)
+            step[edge] = 1e-7
+            sides = [OURS.slopes(loss, boxes + k * step, targets) for k in (-1, 1)]
+            worst.append(((sides[0] + sides[1]) / 2 - at)[:, edge].abs())
+        worst = torch.stack(worst, dim=1)
+        assert worst[meet].max() < 1e-6
+        assert worst[~meet].max() > 0.01  # boxes that touch: there relu decides
 
 
 # --- smooth L1 and the encoding ------------------------------------------------------

@@ -254,14 +254,56 @@ def interval_tensor(a, b, draws):
     return torch.tensor(interval(a, b, draws))
 
 
+def f1_rounded(scores, correct, num_targets, threshold):
+    return f1(scores.round(decimals=1), correct, num_targets, threshold)
+
+
+def voc_poor_box_takes(scores, iou, threshold):
+    right, taken = [False] * len(scores), set()
+    for d in scores.argsort(descending=True, stable=True).tolist():
+        if iou.shape[1]:
+            best = max(range(iou.shape[1]), key=lambda g: (iou[d, g].item(), -g))
+            right[d] = iou[d, best].item() >= threshold and best not in taken
+            taken.add(best)  # also below the threshold
+    return right
+
+
+def cheapest_counts_found(scores, correct, num_targets, false_alarm, miss):
+    best, least = float("inf"), miss * num_targets
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        kept = scores >= threshold
+        hits = (kept & correct).sum().item()
+        cost = false_alarm * (kept.sum().item() - hits)
+        cost += miss * (correct.sum().item() - hits)  # not num_targets
+        if cost < least:
+            best, least = threshold, cost
+    return best
+
+
+def error_linspace(scores, correct, num_bins):
+    """Its edges miss 0.3 and 0.7 by a last bit."""
+    if len(scores) == 0:
+        return 0.0
+    edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64)[1:-1]
+    bins = torch.bucketize(scores.double(), edges, right=True)
+    error = 0.0
+    for b in bins.unique():
+        inside = bins == b
+        gap = scores[inside].double().mean() - correct[inside].double().mean()
+        error += inside.sum().item() * abs(gap.item())
+    return error / len(scores)
+
+
 WRONG = [
     ("25.f1_score", f1_above, "equal to the threshold"),
     ("25.f1_score", f1_from_parts, "nothing is kept"),
     ("25.f1_score", f1_all, "the example"),
+    ("25.f1_score", f1_rounded, "just below"),
     ("25.f1_score", f1_tensor, "one right detection"),
     ("25.f1_score", f1_of_found, "the example"),
     ("25.voc_match", voc_as_coco, "another would do"),
     ("25.voc_match", voc_unsorted, "comes second"),
+    ("25.voc_match", voc_poor_box_takes, "a poor box"),
     ("25.voc_match", voc_above, "equal to the threshold"),
     ("25.voc_match", voc_last, "equal overlaps"),
     ("25.voc_match", voc_argmax, "no objects"),
@@ -269,6 +311,7 @@ WRONG = [
     ("25.voc_match", voc_sorted_output, "comes second"),
     ("25.cheapest_threshold", cheapest_lower, "the higher one"),
     ("25.cheapest_threshold", cheapest_never_silent, "report nothing"),
+    ("25.cheapest_threshold", cheapest_counts_found, "no detection finds"),
     ("25.cheapest_threshold", cheapest_swapped, "a miss costs more"),
     ("25.cheapest_threshold", cheapest_one_by_one, "together"),
     ("25.cheapest_threshold", cheapest_as_given, "not sorted"),
@@ -280,6 +323,7 @@ WRONG = [
     ("25.fixed_ap", ap_mean, "without detections"),
     ("25.calibration_error", error_unweighted, "of different size"),
     ("25.calibration_error", error_last_bin, "a score of 1"),
+    ("25.calibration_error", error_linspace, "on the edges"),
     ("25.calibration_error", error_middle, "too high here"),
     ("25.calibration_error", error_overall, "too high here"),
     ("25.calibration_error", error_empty, "no detections"),

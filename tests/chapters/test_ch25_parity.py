@@ -128,9 +128,9 @@ MISTAKES = {
         "recall = hits / max([1, *hits])",
     ),
     "classes without objects count": ("        return None", "        return 0.0, 0.0"),
-    "eleven points": ("else 101)", "else 11)"),
+    "eleven points": ("np.linspace(0, 1, 101)}", "np.linspace(0, 1, 11)}"),
     "no envelope": ("np.maximum.accumulate(precision[::-1])[::-1]", "precision"),
-    "points beyond": ("(recall, points)", '(recall, points, "right")'),
+    "points beyond": ("POINTS[rule])", 'POINTS[rule], "right")'),
     "nine thresholds": ("np.linspace(0.5, 0.95, 10)", "np.linspace(0.5, 0.9, 9)"),
     "the end of AR": ("last = recall[-1]", "last = recall.mean()"),
 }
@@ -168,6 +168,25 @@ def test_average_precision_equals_the_package(rule):
         ours = OURS.average_precision(hits / count, hits / np.arange(1, n + 1), rule)
         package = metrics.average_precision(scores, correct, count, rule)
         assert ours == pytest.approx(package, abs=1e-12)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(KeyError, match="voc2012"):
+        OURS.average_precision([0.5, 1.0], [1.0, 1.0], "voc2012")
+
+
+def test_the_trapezoid_is_that_of_cityscapes():
+    """Without equal scores: half the distance of both neighbors is a point's width."""
+    rng = np.random.default_rng(6)
+    for n in range(1, 30):
+        right = rng.random(n) < 0.5
+        count = right.sum() + n % 3 + 1
+        precision, recall = right.cumsum() / np.arange(1, n + 1), right.cumsum() / count
+        heights = np.concatenate([precision[:1], precision])
+        places = np.concatenate([[0, 0], recall, recall[-1:]])
+        area = (heights * (places[2:] - places[:-2]) / 2).sum()
+        ours = OURS.average_precision(recall, precision, "trapezoid")
+        assert ours == pytest.approx(area, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -131,6 +131,11 @@ def decode_cut_both_sides(offsets, proposals):
     return _decode(offsets, proposals, weights=(10, 10, 5, 5), both=True)
 
 
+def decode_all_cut(offsets, proposals):
+    weights = offsets.new_tensor([10, 10, 5, 5]).repeat(offsets.shape[1] // 4)
+    return _decode((offsets / weights).clamp(max=LIMIT) * weights, proposals)
+
+
 def decode_not_cut(offsets, proposals):
     return _decode(offsets, proposals, limit=1e9)
 
@@ -194,6 +199,13 @@ def match_guarantee(iou, high, low):
     return _match(iou, high, low, own=True)
 
 
+def match_only_overlapping(iou, high, low):
+    result = _match(iou, high, low)
+    if len(iou):
+        result[iou.amax(0) == 0] = -1
+    return result
+
+
 def match_low_included(iou, high, low):
     result = _match(iou, high, low)
     best = iou.amax(0) if len(iou) else torch.zeros(iou.shape[1])
@@ -227,6 +239,27 @@ def recall_of_all(proposals, boxes, tops, threshold):
 
 def recall_last(proposals, boxes, tops, threshold):
     return _recall(proposals, boxes, tops, threshold, at_end=True)
+
+
+def recall_growing(proposals, boxes, tops, threshold):
+    """Goes on where the number before ended: right for numbers that rise."""
+    if len(boxes) == 0:
+        return [1.0] * len(tops)
+    covers = ops.box_iou(proposals, boxes) >= threshold
+    found, last, shares = torch.zeros(len(boxes), dtype=torch.bool), 0, []
+    for top in tops:
+        found, last = found | covers[last:top].any(dim=0), top
+        shares.append(found.float().mean().item())
+    return shares
+
+
+def recall_single(proposals, boxes, tops, threshold):
+    """Each proposal counts for one object."""
+    if len(boxes) == 0 or len(proposals) == 0:
+        return [float(len(boxes) == 0)] * len(tops)
+    best, owner = ops.box_iou(proposals, boxes).max(dim=1)
+    hits = [owner[:top][best[:top] >= threshold].unique() for top in tops]
+    return [len(hit) / len(boxes) for hit in hits]
 
 
 def recall_nan(proposals, boxes, tops, threshold):
@@ -331,6 +364,7 @@ WRONG = [
     ("26.decode_classes", decode_no_weights, "shift"),
     ("26.decode_classes", decode_cut_early, "that is cut"),
     ("26.decode_classes", decode_cut_both_sides, "very small"),
+    ("26.decode_classes", decode_all_cut, "far to the right"),
     ("26.decode_classes", decode_not_cut, "is cut"),
     ("26.decode_classes", decode_interleaved, "two classes"),
     ("26.decode_classes", decode_cxcywh, "the proposal"),
@@ -340,11 +374,14 @@ WRONG = [
     ("26.fixed_match", match_first_tie, "tie"),
     ("26.fixed_match", match_no_empty, "no object"),
     ("26.fixed_match", match_guarantee, "shared favorite"),
+    ("26.fixed_match", match_only_overlapping, "no anchor overlaps"),
     ("26.fixed_match", match_low_included, "lower threshold"),
     ("26.proposal_recall", recall_strict, "equal to the threshold"),
     ("26.proposal_recall", recall_is_precision, "second one"),
     ("26.proposal_recall", recall_of_all, "second one"),
     ("26.proposal_recall", recall_last, "second one"),
+    ("26.proposal_recall", recall_growing, "numbers that fall"),
+    ("26.proposal_recall", recall_single, "covers two objects"),
     ("26.proposal_recall", recall_nan, "no objects"),
     ("26.anchor_labels", labels_strict, "touches"),
     ("26.anchor_labels", labels_keep_all, "leaves the picture"),

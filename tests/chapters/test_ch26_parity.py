@@ -25,7 +25,7 @@ NAMES = [
     *("cell_anchors", "grid_anchors", "encode", "decode", "match", "sample"),
     *("cross_entropy_of_logits", "smooth_l1", "rpn_losses", "propose", "pyramid"),
     *("level_of", "bins", "quantized_pool", "bilinear", "roi_align"),
-    *("box_losses", "mask_loss", "paste"),
+    *("training_sample", "box_losses", "mask_loss", "detect", "paste"),
 ]
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
 
@@ -256,6 +256,40 @@ def test_box_losses(labels):
         close(a, b)
 
 
+def detector(most=50):
+    """The heads of a detector, for what they do besides their layers."""
+    return roi_heads.RoIHeads(
+        None, None, None, 0.5, 0.5, 64, 0.25, None, 0.05, 0.5, most
+    )
+
+
+@pytest.mark.parametrize("n", [0, 3, 150])
+def test_training_sample(n):
+    proposals, true, labels = boxes(n, 5), boxes(4, 6), torch.tensor([1, 2, 1, 3])
+    near = true.repeat(8, 1) + 0.5 * torch.rand(32, 4, generator=generator(1))
+    proposals = torch.cat([proposals, near])  # more positives than are drawn
+    torch.manual_seed(7)
+    ours = OURS.training_sample(proposals, true, labels)
+    torch.manual_seed(7)
+    targets = [{"boxes": true, "labels": labels}]
+    library = detector().select_training_samples([proposals], targets)
+    for part, theirs in zip(ours, (library[0], library[2], library[3]), strict=True):
+        close(part, theirs[0], 1e-5)
+
+
+@pytest.mark.parametrize("n, classes, most", [(0, 3, 50), (90, 2, 99), (90, 5, 7)])
+def test_detections(n, classes, most):
+    proposals = boxes(n, 5, -40, 160)
+    logits = 3 * torch.randn(n, classes, generator=generator(1))
+    offsets = 2 * torch.randn(n, 4 * classes, generator=generator(2))
+    ours = OURS.detect(logits, offsets, proposals, (150, 170), most=most)
+    library = detector(most).postprocess_detections(
+        logits, offsets, [proposals], [(150, 170)]
+    )
+    for part, theirs in zip(ours, library, strict=True):
+        close(part, theirs[0], 1e-5)
+
+
 def test_mask_loss():
     logits = torch.randn(5, 3, 28, 28, generator=generator(1)).requires_grad_()
     masks = (torch.rand(2, 90, 120, generator=generator(2)) > 0.5).float()
@@ -303,7 +337,7 @@ MISTAKES = [
     ("smooth_l1", "beta / 2)", "beta)"),
     ("rpn_losses", "/ len(drawn)", "/ max(len(positive), 1)"),
     ("cross_entropy_of_logits", "-logits.abs()", "-logits"),
-    ("propose", "clamp(0, size[1])", "clamp(0, size[0])"),
+    ("propose", "image(boxes[best], size)", "image(boxes[best], size[::-1])"),
     ("propose", "[:after]", ""),
     ("propose", ">= 0.001", ">= -1"),
     ("pyramid", "+ above", "+ 0 * above"),
@@ -314,6 +348,13 @@ MISTAKES = [
     ("bilinear", "x > width", "x > width - 1"),
     ("roi_align", "0.5 if aligned else 0", "0"),
     ("roi_align", "clamp(min=1)", "clamp(min=0)"),
+    ("training_sample", "torch.cat([proposals, boxes])", "proposals"),
+    ("training_sample", "0.5, 0.5", "0.7, 0.5"),
+    ("training_sample", "0.25", "0.5"),
+    ("detect", "range(1, logits", "range(0, logits"),
+    ("detect", "(boxes, size)", "(boxes, size[::-1])"),
+    ("detect", "> least", "> 0"),
+    ("detect", "[:most]", ""),
     ("box_losses", "/ len(labels)", "/ max(len(found), 1)"),
     ("box_losses", "[found, labels[found]]", "[found, 0]"),
     ("paste", "half * (side + 2) / side", "half"),
@@ -335,6 +376,8 @@ TESTS = {
     "bins": lambda: test_roi_pool(7, 0.25),
     "bilinear": lambda: test_roi_align(True, 2, 7, 0.25),
     "roi_align": lambda: [test_roi_align(a, 2, 14, 1 / 16) for a in (True, False)],
+    "training_sample": lambda: test_training_sample(150),
+    "detect": lambda: [test_detections(90, *case) for case in ((2, 99), (5, 7))],
     "box_losses": lambda: test_box_losses([0, 2, 1, 0]),
     "paste": lambda: test_paste(28),
 }

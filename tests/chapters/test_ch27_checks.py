@@ -2,6 +2,9 @@
 
 import io
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,6 +146,23 @@ def steps_by_seed(runs, *arguments):
 
 def steps_zero_is_none(*arguments):
     return [step or None for step in _steps(*arguments)]
+
+
+def steps_nearly(*arguments):
+    return _steps(*arguments[:-1], arguments[-1] - 0.02)
+
+
+def steps_at_least_so_many(runs, start, images, name, goal):
+    alike = [run | {"images": min(run["images"], images)} for run in runs]
+    return _steps(alike, start, images, name, goal)
+
+
+def freeze_one_level(model, prefixes):
+    for name, p in model.named_parameters():
+        names = name, name.split(".")[0], name.rsplit(".", 1)[0]
+        p.requires_grad = not set(names) & set(prefixes)
+    off = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    return off, sum(p.numel() for p in model.parameters()) - off
 
 
 def freeze_startswith(model, prefixes):
@@ -464,6 +484,16 @@ def _keep_moving(state, score, file, make_room):
     return True
 
 
+def keep_elsewhere(state, score, file):
+    if score != score or not _better(score, file):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "part"
+        torch.save({"score": score, "state": state}, part)
+        shutil.move(part, file)
+    return True
+
+
 def keep_unlinks_then_renames(*arguments):
     return _keep_moving(*arguments, make_room=os.remove)
 
@@ -486,6 +516,9 @@ def keep_moves_the_old_one_away(*arguments):
         ("27.steps_to_reach", steps_box_only, "mask AP"),
         ("27.steps_to_reach", steps_by_seed, "not of the seeds"),
         ("27.steps_to_reach", steps_zero_is_none, "met at step 0"),
+        ("27.steps_to_reach", steps_nearly, "missed by little"),
+        ("27.steps_to_reach", steps_at_least_so_many, "larger number"),
+        ("27.freeze", freeze_one_level, "one level deeper"),
         ("27.freeze", freeze_startswith, "body.1 is not body.10"),
         ("27.freeze", freeze_counts_tensors, "must return"),
         ("27.freeze", freeze_never_thaws, "trains again"),
@@ -526,6 +559,7 @@ def keep_moves_the_old_one_away(*arguments):
         ("27.keep_best", keep_silent, "no error was raised"),
         ("27.keep_best", keep_from_zero, "a first score of 0"),
         ("27.keep_best", keep_deletes_first, "taken away"),
+        ("27.keep_best", keep_elsewhere, "from another folder"),
         ("27.keep_best", keep_unlinks_then_renames, "taken away"),
         ("27.keep_best", keep_moves_the_old_one_away, "taken away"),
     ],

@@ -10,6 +10,7 @@ import struct
 
 import pytest
 import torch
+from PIL import Image
 from small_training import Rectangles, small_model
 from tensorboardX import SummaryWriter
 from torchvision import tv_tensors
@@ -24,9 +25,9 @@ from course_utils.training import engine
 
 CHAPTER = "27_mask_rcnn"
 NAMES = [
-    *("resize_masks", "with_masks", "prepare", "paste_person", "CopyPaste"),
-    *("Samples", "collate", "replace_class_layers", "to_device", "crowded"),
-    *("train_plainly", "read_events", "from_score"),
+    *("prepare", "crowded", "Samples", "collate", "parts_of", "to_device"),
+    *("replace_class_layers", "train_plainly", "read_events", "from_score"),
+    "my_picture",
 ]
 OURS = chapter_code.definitions(CHAPTER, *NAMES)
 
@@ -77,25 +78,6 @@ def test_prepare_leaves_out_who_vanished():
     assert small["image_id"] == 5
     same = OURS.prepare(image, target, None)
     assert same[0] is image and same[1] is target
-
-
-def test_copy_paste_is_the_courses():
-    scenes = datasets.PennFudan(BUNDLED, "test", augment.resized(96))
-    samples = [scenes[k] for k in range(12)]
-    nobody = OURS.with_masks(samples[0][1], samples[0][1]["masks"], least=10**6)
-    assert len(nobody["boxes"]) == len(nobody["labels"]) == 0
-    samples.append((samples[0][0], nobody))
-    ours, theirs = OURS.CopyPaste(samples), augment.CopyPaste(samples)
-    more = 0
-    for seed in range(60):
-        results = []
-        for paste in (ours, theirs):
-            torch.manual_seed(seed)
-            results.append(paste(*samples[seed % 13]))
-        assert_equal(*results)
-        check_target(*results[0], 2)
-        more += len(results[0][1]["boxes"]) > len(samples[seed % 13][1]["boxes"])
-    assert 15 < more < 60
 
 
 def test_crowded():
@@ -302,3 +284,28 @@ def test_from_score():
     }
     assert OURS.from_score(prediction, 0.5)["labels"].tolist() == [1, 2]
     assert OURS.from_score(prediction, 0.95)["labels"].tolist() == []
+
+
+# --- a picture of the reader's ---
+
+
+def test_my_picture(tmp_path):
+    file = tmp_path / "street.png"
+    Image.new("RGB", (600, 300), "red").save(file)
+    assert OURS.my_picture(file).shape == OURS.my_picture(str(file)).shape
+    image = OURS.my_picture(file)
+    assert image.shape == (3, 144, 288) and image.dtype == torch.uint8
+
+
+def test_bad_pictures_are_refused(tmp_path):
+    text, thin = tmp_path / "text.jpg", tmp_path / "thin.png"
+    text.write_text("no picture")
+    Image.new("RGB", (2100, 100)).save(thin)
+    for file, error in (
+        (tmp_path / "nowhere.jpg", FileNotFoundError),
+        (tmp_path, IsADirectoryError),
+        (text, ValueError),
+        (thin, ValueError),
+    ):
+        with pytest.raises(error, match=file.name):
+            OURS.my_picture(file)

@@ -246,6 +246,40 @@ def test_soft_suppression_keeps_the_second_of_a_group(two_heads):
     assert [len(part[0]) for part in none] == [0, 0, 0]
 
 
+def test_replaced_parts_keep_what_they_were_built_with():
+    """The exact transform and the soft heads take over every number and layer."""
+    model = models.mask_rcnn_mobilenet(
+        3,
+        min_size=64,
+        max_size=96,
+        soft_nms=0.25,
+        image_mean=[0.1, 0.2, 0.3],
+        image_std=[0.4, 0.5, 0.6],
+        _skip_resize=True,
+        box_fg_iou_thresh=0.6,
+        box_bg_iou_thresh=0.4,
+        box_batch_size_per_image=12,
+        box_positive_fraction=0.5,
+        bbox_reg_weights=(1.0, 2.0, 3.0, 4.0),
+        box_score_thresh=0.3,
+        box_nms_thresh=0.7,
+        box_detections_per_img=9,
+    )
+    transform, heads = model.transform, model.roi_heads
+    assert (transform.min_size, transform.max_size) == ((64,), 96)
+    assert transform.image_mean == [0.1, 0.2, 0.3]
+    assert transform.image_std == [0.4, 0.5, 0.6] and transform._skip_resize
+    matcher, sampler = heads.proposal_matcher, heads.fg_bg_sampler
+    assert (matcher.high_threshold, matcher.low_threshold) == (0.6, 0.4)
+    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (12, 0.5)
+    assert heads.box_coder.weights == (1.0, 2.0, 3.0, 4.0)
+    assert (heads.score_thresh, heads.nms_thresh) == (0.3, 0.7)
+    assert (heads.detections_per_img, heads.sigma) == (9, 0.25)
+    plain = models.mask_rcnn_mobilenet(3).state_dict()
+    assert list(model.state_dict()) == list(plain)
+    assert heads.has_mask() and type(transform) is models.PastingExactly
+
+
 def test_soft_suppression_leaves_training_alone():
     image, losses = torch.rand(3, 64, 64), []
     for sigma in (None, 0.5):
