@@ -52,8 +52,9 @@ repository: environment  ## set the public address: make repository URL=https://
 figures: environment  ## draw the cover, logo and favicon again
 	@$(PY) -m booktools.artwork
 
-data: environment  ## draw the bundled street scenes again (data/README.md)
+data: environment  ## draw the bundled pictures again (data/README.md)
 	$(PY) -m experiments.scenes --out data/pedestrians
+	$(PY) -m experiments.objects --out data/objects
 
 experiments: environment  ## run chapter 27's experiments again (an hour and a half)
 	$(PY) -m experiments.starts _build/experiments

@@ -25,7 +25,7 @@ from course_utils.datasets import objects, results
 __all__ = ["CEILING", "FLOOR", "MODELS", "convnet", "linear", "main", "moved", "train"]
 
 SEEDS = (0, 1, 2)
-EPOCHS, BATCH, DECAY = 30, 50, 0.01
+EPOCHS, BATCH, DECAY = 24, 50, 0.01
 FLOOR, CEILING = 0.85, 0.30  # of the convnet and of the linear model, on val
 
 
