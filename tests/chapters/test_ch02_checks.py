@@ -17,7 +17,7 @@ CHANGES = [
         "            group.clear()\n    if",
         "",
     ),
-    ("grouped", "for item in items:", "for item in list(items)[:99]:", None),
+    ("grouped", "for item in items:", "for item in list(items):", "on and on"),
     ("grouped", "if size < 1:", "if size < 0:", "size 0"),
     ("grouped", "ValueError(", "TypeError(", "size 0"),
     (
@@ -26,7 +26,7 @@ CHANGES = [
         "yield tuple(group)\n            group",
         "",
     ),
-    ("grouped", "len(group) == size", "len(group) > size", "size 1"),
+    ("grouped", "len(group) == size", "len(group) > size", "the example"),
     ("average", "[] if values is None else list(values)", "values or []", "stays"),
     ("average", "list(values)", "values", "stays as it was"),
     ("average", "list(values)", "tuple(values)", "begun with values"),
@@ -117,13 +117,13 @@ CHANGES = [
         "deep_copy",
         "deep_copy(part, done) for part in thing)\n    elif",
         "deep_copy(part) for part in thing)\n    elif",
-        None,
+        "shared stays shared",
     ),
     (
         "deep_copy",
         "done=None):\n    done = {} if done is None else done",
         "done={}):\n    ",
-        None,
+        "",
     ),
 ]
 
