@@ -26,7 +26,7 @@ __all__ = ["CEILING", "FLOOR", "MODELS", "convnet", "linear", "main", "moved", "
 
 SEEDS = (0, 1, 2)
 EPOCHS, BATCH, DECAY = 24, 50, 0.01
-FLOOR, CEILING = 0.85, 0.30  # of the convnet and of the linear model, on val
+FLOOR, CEILING = 0.82, 0.30  # of the convnet and of the linear model, on val
 
 
 def linear() -> nn.Module:

@@ -18,7 +18,7 @@ def test_the_stored_figures():
     )
     assert max(r["val"] for r in by_model["linear"]) <= classify.CEILING
     for run in by_model["convnet"]:
-        assert classify.FLOOR <= run["val"] <= 0.95 and run["seconds"] <= 60
+        assert 0.85 <= run["val"] <= 0.95 and run["seconds"] <= 60
         assert run["weights"] == sum(p.numel() for p in classify.convnet().parameters())
 
 
