@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
 @pytest.fixture(scope="module")
 def drawn():
     """The first scenes of a seed: drawing takes half a second, so all tests share."""
-    scenes, posts, modules, post = [], set(), set(), shapes._post
+    scenes, posts, modules, post = [], set(), set(), shapes.post
 
     def noted(rng, image):
         posts.add(len(scenes))
@@ -49,7 +49,7 @@ def drawn():
             modules.add(path.stem)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes, "_post", noted)
+        patch.setattr(shapes, "post", noted)
         sys.setprofile(watch)
         try:
             for index in range(COUNT):
@@ -120,7 +120,7 @@ def test_what_a_post_hides_belongs_to_no_object(drawn, monkeypatch):
         hidden.append(len(hidden))
         return np.ones(image.shape[:2], bool)
 
-    monkeypatch.setattr(shapes, "_post", everywhere)
+    monkeypatch.setattr(shapes, "post", everywhere)
     for index in sorted(drawn.posts)[:2]:
         hidden = []
         _, masks, names = shapes.draw(SEED, index)
