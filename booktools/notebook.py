@@ -9,7 +9,16 @@ import nbformat
 
 from course_utils import files
 
-__all__ = ["BadNotebook", "CHAPTERS", "ROOT", "read", "text", "tidy", "write"]
+__all__ = [
+    "BadNotebook",
+    "CHAPTERS",
+    "ROOT",
+    "chosen",
+    "read",
+    "text",
+    "tidy",
+    "write",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -26,6 +35,20 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 class BadNotebook(ValueError):
     """A file that is not a notebook this project can use; the message is one line."""
+
+
+def chosen(numbers: list[str]) -> list[Path]:
+    """The chapters of these numbers, in the book's order; all, where none is given.
+
+    Raises:
+        ValueError: no chapter has such a number.
+    """
+    paths = sorted(CHAPTERS.glob("*.ipynb"))
+    wanted = {number[:2] for number in numbers}
+    unknown = sorted(wanted - {path.name[:2] for path in paths})
+    if unknown:
+        raise ValueError(f"no chapter {unknown[0]!r}")
+    return [path for path in paths if not wanted or path.name[:2] in wanted]
 
 
 def read(path: Path) -> nbformat.NotebookNode:

@@ -363,15 +363,12 @@ def _listed(work: str, works: list[str]) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    paths = sorted(notebook.CHAPTERS.glob("*.ipynb"))
-    wanted = [argument[:2] for argument in arguments]
-    unknown = sorted({*wanted} - {path.name[:2] for path in paths})
-    if unknown:
-        print(f"no chapter {unknown[0]!r}", file=sys.stderr)
+    try:
+        paths = notebook.chosen(arguments)
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 2
     for path in paths:
-        if wanted and path.name[:2] not in wanted:
-            continue
         found = unshown(notebook.read(path))
         print(f"{path.stem}: {len(found)} numbers stand nowhere")
         for title, number, around in found:

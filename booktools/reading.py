@@ -140,15 +140,12 @@ def renew(book, seconds: float | None = None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    paths = sorted(notebook.CHAPTERS.glob("*.ipynb"))
-    numbers = [argument[:2] for argument in arguments]
-    unknown = sorted({*numbers} - {path.name[:2] for path in paths})
-    if unknown:
-        print(f"no chapter {unknown[0]!r}", file=sys.stderr)
+    try:
+        paths = notebook.chosen(arguments)
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 2
     for path in paths:
-        if numbers and path.name[:2] not in numbers:
-            continue
         have = times(notebook.read(path))
         line = f"{path.stem:<27}{have.words:>6} words {have.code_cells:>3} code cells;"
         line += f" core {rounded(have.core):>3} ({have.core:.1f}),"

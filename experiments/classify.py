@@ -45,7 +45,11 @@ def convnet() -> nn.Module:
             nn.ReLU(),
         ]
         before = width
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 12)]
+    head = [
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(before, len(objects.CLASSES)),
+    ]
     return nn.Sequential(*layers, *head)
 
 

@@ -1,9 +1,9 @@
 """The exercises of chapter 2: mistakes are refused, each for its own reason."""
 
 import pytest
+from answers import assert_changed, assert_verdict
 
 from booktools import chapter_code
-from course_utils import checks
 
 EXERCISES = chapter_code.exercises("02_python_essentials")
 
@@ -130,14 +130,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("name", "old", "new", "says"), CHANGES)
 def test_changed_solutions(name, old, new, says):
-    exercise = EXERCISES[f"02.{name}"]
-    assert exercise.solution.count(old) >= 1
-    source = exercise.solution.replace(old, new)
-    verdict = checks.judge(f"02.{name}", exercise.answer(source))
-    if says is None:  # the same by other words
-        assert verdict.status == "passed", verdict.text
-    else:
-        assert verdict.status == "failed" and says in verdict.text, verdict.text
+    assert_changed(EXERCISES[f"02.{name}"], old, new, says)
 
 
 PRINTED = """
@@ -198,9 +191,4 @@ def grouped(items, size):
     ],
 )
 def test_other_answers(name, source, says):
-    exercise = EXERCISES[f"02.{name}"]
-    verdict = checks.judge(f"02.{name}", exercise.answer(source))
-    if says is None:
-        assert verdict.status == "passed", verdict.text
-    else:
-        assert verdict.status == "failed" and says in verdict.text, verdict.text
+    assert_verdict(EXERCISES[f"02.{name}"], source, says)
