@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -36,8 +37,10 @@ def _number_list():
         Case("a range holds both ends", ("2-5",), expect=[2, 3, 4, 5]),
         Case("both", ("0,2-3",), expect=[0, 2, 3]),
         Case("a range of one", ("7-7",), expect=[7]),
+        Case("a range from 0", ("0-2",), expect=[0, 1, 2]),
         Case("two digits", ("9-11,20",), expect=[9, 10, 11, 20]),
         Case("the order is the reader's", ("4,1",), expect=[4, 1]),
+        Case("given twice, it stays twice", ("2,1-2",), expect=[2, 1, 2]),
         *(
             Case(f"{text!r} is refused", test=refused(text))
             for text in ("", "1,", "5-2", "-1", "a", "1-2-3", "1.5", "2-")
@@ -57,20 +60,25 @@ def _newest():
     def among(expected, *names, folders=(), as_text=False):
         def test(answer):
             with tempfile.TemporaryDirectory() as where:
-                where = Path(where)
-                for name in names:
-                    (where / name).touch()
+                where = Path(where).resolve()
                 for name in folders:
                     (where / name).mkdir()
+                for age, name in enumerate(sorted(names, key=lambda n: n != expected)):
+                    (where / name).touch()
+                    os.utime(where / name, (1_000_000 + age,) * 2)  # the right: oldest
                 got = answer(str(where) if as_text else where)
+                among = [*names, *(f"{name}/" for name in folders)]
                 if expected is None:
                     if got is not None:
-                        raise Wrong(f"{list(names)}: expected None, got {got!r}")
+                        raise Wrong(f"{among}: expected None, got {got!r}")
                     return
                 if not isinstance(got, Path):
                     raise Wrong(f"a Path is expected, got {got!r}")
+                if got == Path(expected):
+                    raise Wrong(f"the path must begin with the folder, got {got!r}")
                 if got != where / expected:
-                    raise Wrong(f"{list(names)}: expected {expected}, got {got.name}")
+                    wrong = got.relative_to(where) if where in got.parents else got
+                    raise Wrong(f"{among}: expected {expected}, got {wrong}")
 
         return test
 
@@ -94,9 +102,14 @@ def _newest():
             test=among("model_2.pt", "model_2.pt", "old_model_9.pt", "model_9.pth"),
         ),
         Case("no sign, no fraction", test=among(None, "model_-1.pt", "model_1.5.pt")),
+        Case("digits only", test=among("model_2.pt", "model_2.pt", "model_1_0.pt")),
         Case(
             "a folder does not count",
             test=among("model_1.pt", "model_1.pt", folders=("model_5.pt",)),
+        ),
+        Case(
+            "what lies in a folder inside does not count",
+            test=among("model_1.pt", "model_1.pt", "old/model_5.pt", folders=("old",)),
         ),
         Case(
             "the folder as a string",
@@ -115,7 +128,11 @@ def _newest():
 )
 def _build():
     def parsed(answer, words):
-        parser = answer()
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                parser = answer()
+        except SystemExit:
+            raise Wrong("build() must return the parser without a parse_args") from None
         if not isinstance(parser, argparse.ArgumentParser):
             raise Wrong(f"build() must return a parser, got {parser!r}")
         try:
@@ -222,6 +239,11 @@ def _merged():
             expect={"sgd": {"lr": 0.5, "momentum": 0}},
         ),
         Case(
+            "two layers inside a dictionary",
+            (sgd, {"sgd": {"lr": 0.5}}, {"sgd": {"momentum": 0.9}}),
+            expect={"sgd": {"lr": 0.5, "momentum": 0.9}},
+        ),
+        Case(
             "two levels down",
             ({"a": {"b": {"c": 1, "d": 2}}}, {"a": {"b": {"d": 3}}}),
             expect={"a": {"b": {"c": 1, "d": 3}}},
@@ -232,6 +254,7 @@ def _merged():
         ),
         Case("unknown inside", test=refused(sgd, {"sgd": {"rate": 1}}, quoted="rate")),
         Case("a value for a dictionary", test=refused(sgd, {"sgd": 0.1}, quoted="sgd")),
+        Case("None for a dictionary", test=refused(sgd, {"sgd": None}, quoted="sgd")),
         Case(
             "a dictionary for a value",
             test=refused({"lr": 1}, {"lr": {"x": 1}}, quoted="lr"),
@@ -306,13 +329,19 @@ def _logged():
         if written != ["10 items", "20 items", "20 items, done"]:
             raise Wrong(f"20 items with the default of 10 wrote {written}")
 
-    def refused(answer):
-        source = answer([1], lambda text: None, 0)
-        try:
-            next(source)
-        except ValueError:
-            return
-        raise Wrong("every=0 must be a ValueError at the first next")
+    def refused(every):
+        def test(answer):
+            try:
+                source = answer([1], lambda text: None, every)
+            except ValueError:
+                raise Wrong("the ValueError came before the first next") from None
+            try:
+                next(source)
+            except ValueError:
+                return
+            raise Wrong(f"every={every} must be a ValueError at the first next")
+
+        return test
 
     return [
         Case("no items", test=writes("", 10, "0 items, done")),
@@ -331,6 +360,11 @@ def _logged():
             "left early: the item in hand is not done",
             test=writes("abcde", 2, "2 items", "2 items, stopped", take=3),
         ),
+        Case(
+            "left at the last item, before the next was asked for",
+            test=writes("abc", 2, "2 items", "2 items, stopped", take=3),
+        ),
         Case("the items fail", test=failing),
-        Case("every=0 is refused", test=refused),
+        Case("every=0 is refused", test=refused(0)),
+        Case("every=-1 is refused", test=refused(-1)),
     ]

@@ -15,6 +15,8 @@ CHANGES = [
     ("number_list", "if dash else", "if last else", "'2-' is refused"),
     ("number_list", "return numbers", "return sorted(numbers)", "the reader's"),
     ("number_list", "int(first)\n", "int(float(first))\n", "'1.5' is refused"),
+    ("number_list", "return numbers", "return list(dict.fromkeys(numbers))", "twice"),
+    ("number_list", "low < 0 or", "low < 0 or dash and not low or", "a range from 0"),
     ("newest", "found[int(number)]", "found[number]", "10 is more than 9"),
     (
         "newest",
@@ -36,6 +38,25 @@ CHANGES = [
     ),
     ("newest", " and path.is_file()", "", "a folder does not count"),
     ("newest", "Path(folder).glob", "folder.glob", "as a string"),
+    ("newest", 'glob("model_*.pt")', 'rglob("model_*.pt")', "old/model_5.pt"),
+    (
+        "newest",
+        "number.isascii() and number.isdigit() and ",
+        "set(number) <= set('0123456789_') and ",
+        "digits only",
+    ),
+    (
+        "newest",
+        "return found[max(found)] if found else None",
+        "return Path(found[max(found)].name) if found else None",
+        "must begin with the folder",
+    ),
+    (
+        "newest",
+        "return found[max(found)]",
+        "return max(found.values(), key=lambda p: p.stat().st_mtime)",
+        "10 is more than 9",
+    ),
     ("newest", 'glob("model_*.pt")', 'glob("model_*")', "half a file"),
     ("newest", 'glob("model_*.pt")', 'glob("*_*.pt")', None),
     ("build", ", required=True", "", "must be given"),
@@ -49,9 +70,18 @@ CHANGES = [
     ("build", 'choices=devices, default="cpu"', 'default="cpu"', "gpu is no device"),
     ("build", '"cpu", "cuda", "mps"', '"cpu", "cuda"', "mps"),
     ("build", "type=float", "type=str", "defaults"),
+    ("build", "return parser", "return parser.parse_args()", "without a parse_args"),
+    ("build", 'nargs="+", ', 'nargs="+", action="append", ', "two sizes"),
     ("merged", "(layer or {})", "layer", "None says nothing"),
     ("merged", "if key not in result:", "if False:", ""),
     ("merged", "value = merged(result[key], value)", "pass", "inside a dictionary"),
+    ("merged", "merged(result[key]", "merged(defaults[key]", "two layers inside"),
+    (
+        "merged",
+        "!= isinstance(value, dict)",
+        "!= isinstance(value, dict) and value is not None",
+        "None for a dictionary",
+    ),
     ("merged", "value = merged(result[key], value)", "value = result[key] | value", ""),
     ("merged", "merged(v) if isinstance(v, dict) else v", "v", "the result is new"),
     ("merged", "isinstance(result[key], dict) != isinstance(value, dict)", "False", ""),
@@ -85,6 +115,14 @@ CHANGES = [
     ("logged", "complete = False\n", "complete = True\n", "left early"),
     ("logged", "    if every < 1:", "    if every < 0:", "every=0"),
     ("logged", "every=10", "every=5", "the default"),
+    ("logged", "    if every < 1:", "    if not every:", "every=-1"),
+    (
+        "logged",
+        "        for item in items:\n            yield item\n",
+        "        items = list(items)\n        for item in items:\n"
+        "            complete = done + 1 == len(items)\n            yield item\n",
+        "left at the last item",
+    ),
 ]
 
 
@@ -123,6 +161,25 @@ def logged(items, write, every=10):
             write(f"{count} items")
     write(f"{count} items, done")
 """
+EAGER = """
+def logged(items, write, every=10):
+    if every < 1:
+        raise ValueError(every)
+
+    def run():
+        done, word = 0, "stopped"
+        try:
+            for item in items:
+                yield item
+                done += 1
+                if done % every == 0:
+                    write(f"{done} items")
+            word = "done"
+        finally:
+            write(f"{done} items, {word}")
+
+    return run()
+"""
 SHALLOW = """
 def merged(defaults, *layers):
     result = dict(defaults)
@@ -139,6 +196,7 @@ def merged(defaults, *layers):
         ("newest", BY_TEXT, "10 is more than 9"),
         ("newest", BY_PATTERN, None),
         ("logged", NEVER_STOPPED, "left early"),
+        ("logged", EAGER, "before the first next"),
         ("merged", SHALLOW, "inside a dictionary"),
     ],
 )
