@@ -59,15 +59,21 @@ def _grouped():
         if one is two or one != ["a", "b"]:
             raise Wrong(f"each group is a list of its own, got {one} and {two}")
 
-    def refused(answer):
-        groups = answer("ab", 0)
-        try:
-            next(groups)
-        except ValueError:
-            return
-        except StopIteration:
-            raise Wrong("size 0 gave no groups, and no ValueError") from None
-        raise Wrong("size 0 gave a group, and no ValueError")
+    def refused(items, size):
+        def test(answer):
+            try:
+                groups = answer(items, size)
+            except ValueError:
+                raise Wrong("the ValueError came before the first next") from None
+            try:
+                next(groups)
+            except ValueError:
+                return
+            except StopIteration:
+                raise Wrong(f"size {size} gave no groups, and no ValueError") from None
+            raise Wrong(f"size {size} gave a group, and no ValueError")
+
+        return test
 
     return [
         Case("nothing gives no groups", test=equal(("", 2), [])),
@@ -84,7 +90,9 @@ def _grouped():
             test=equal((iter("abc"), 2), [["a", "b"], ["c"]]),
         ),
         Case("items that never end", test=endless),
-        Case("size 0 is a ValueError", test=refused),
+        Case("size 0 is a ValueError", test=refused("ab", 0)),
+        Case("size -1 is a ValueError", test=refused("ab", -1)),
+        Case("size 0 without items, too", test=refused("", 0)),
     ]
 
 
@@ -121,6 +129,13 @@ def _average():
         if (got := (one.mean(), two.mean())) != (1.0, 3.0):
             raise Wrong(f"1 went to one average, 3 to another; their means are {got}")
 
+    def asked_again(answer):
+        average = answer([2.0, 4.0])
+        got = [average.mean(), average.mean()]
+        average.add(6.0)
+        if (got := [*got, average.mean()]) != [3.0, 3.0, 4.0]:
+            raise Wrong(f"two means of 2 and 4, and one with 6 added, gave {got}")
+
     def owner(answer):
         mine = [1.0]
         answer(mine).add(2.0)
@@ -143,6 +158,7 @@ def _average():
         Case("one value", test=equal(2.0, 2.0)),
         Case("two averages are two", test=apart),
         Case("begun with values", test=equal(3.0, 5.0, begin=[1.0, 3.0])),
+        Case("asked again, and after more values", test=asked_again),
         Case("a list handed over stays as it was", test=owner),
         Case("later changes of that list do not matter", test=kept),
         Case("no values", test=empty),
@@ -201,8 +217,11 @@ def _chain():
 
     def nested(answer):
         inner = answer(abs, str)
-        if (got := answer(inner, len)(-12)) != 2:
+        outer = answer(inner, len)
+        if (got := outer(-12)) != 2:
             raise Wrong(f"a chain is a function, too: expected 2, got {got}")
+        if (got := len(outer)) != 2:
+            raise Wrong(f"a chain inside counts as one function: expected 2, got {got}")
 
     def refused(answer):
         for bad in ((3,), (abs, "str")):
@@ -220,6 +239,8 @@ def _chain():
         Case("a chain of nothing", test=identity),
         Case("one function", test=called(3, -3, abs)),
         Case("the first function acts first", test=called("3", -3, abs, str)),
+        Case("a result of 0 is handed on", test=called("0", 0, abs, str)),
+        Case("a result of None is a result", test=called(None, 1, {}.get)),
         Case("its length", test=lengths),
         Case("its functions by index", test=indexed),
         Case("called twice", test=again),
@@ -272,7 +293,7 @@ def _all_eval():
             with answer(net):
                 if error:
                     raise error
-        except ZeroDivisionError:
+        except (ZeroDivisionError, KeyboardInterrupt):
             pass
         if (after := modes(net)) != before:
             raise Wrong(f"the modes were {before} and came back as {after}")
@@ -286,6 +307,9 @@ def _all_eval():
 
     def after_error(answer):
         restored(answer, ZeroDivisionError())
+
+    def after_interruption(answer):
+        restored(answer, KeyboardInterrupt())
 
     def passed_on(answer):
         try:
@@ -312,6 +336,7 @@ def _all_eval():
         Case("afterwards every part is as it was", test=restored),
         Case("a model that was not training", test=evaluated),
         Case("after an error, too", test=after_error),
+        Case("after an interruption, too", test=after_interruption),
         Case("the error goes on", test=passed_on),
         Case("one inside another", test=nested),
     ]
@@ -380,6 +405,24 @@ def _deep_copy():
         if new[0] is part or new[2]["a"] is weight:
             raise Wrong("what was shared is not copied at all")
 
+    def shared_tuple(answer):
+        part = ([1],)
+        new = answer([part, part])
+        if new[0] is not new[1]:
+            raise Wrong("a tuple in two places became two tuples")
+
+    def in_tuple(answer):
+        part = [1]
+        new = answer((part, part))
+        if new[0] is not new[1]:
+            raise Wrong("a list that is twice in a tuple became two lists")
+
+    def keys(answer):
+        key = (1, 2)
+        (new,) = answer({key: [1]})
+        if new is not key:
+            raise Wrong("a key was copied; keys stay")
+
     def circle(answer):
         old = [1]
         old.append(old)
@@ -423,12 +466,15 @@ def _deep_copy():
         Case("a list in a list, a dictionary, a tuple", test=apart),
         Case("tuples stay tuples", test=checked(lambda: ((1, 2), [(3,)], ()))),
         Case("keys and their order", test=checked(lambda: {2: [1], (1, 2): {}})),
+        Case("keys stay", test=keys),
         Case(
             "None and strings inside", test=checked(lambda: [None, "ab", {"a": None}])
         ),
         Case("tensors are cloned", test=tensors),
         Case("anything else as it is", test=others),
         Case("what was shared stays shared", test=shared),
+        Case("a tuple in two places", test=shared_tuple),
+        Case("a list that is twice in a tuple", test=in_tuple),
         Case("two equal lists stay two", test=equal_not_same),
         Case("a list that contains itself", test=circle),
         Case("a dictionary that holds itself", test=in_dict),

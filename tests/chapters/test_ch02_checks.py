@@ -20,6 +20,8 @@ CHANGES = [
     ("grouped", "for item in items:", "for item in list(items):", "on and on"),
     ("grouped", "if size < 1:", "if size < 0:", "size 0"),
     ("grouped", "ValueError(", "TypeError(", "size 0"),
+    ("grouped", "if size < 1:", "if not size:", "size -1"),
+    ("grouped", "if size < 1:", "if items and size < 1:", "without items"),
     (
         "grouped",
         "yield group\n            group",
@@ -29,6 +31,13 @@ CHANGES = [
     ("grouped", "len(group) == size", "len(group) > size", "the example"),
     ("average", "[] if values is None else list(values)", "values or []", "stays"),
     ("average", "list(values)", "values", "stays as it was"),
+    (
+        "average",
+        "return sum(self.values) / len(self.values)",
+        "count = len(self.values)\n"
+        "        return sum(self.values.pop() for _ in range(count)) / count",
+        "asked again",
+    ),
     ("average", "list(values)", "tuple(values)", "begun with values"),
     ("average", 'return float("nan")', "return 0.0", "no values"),
     ("average", "if not self.values:", "if not sum(self.values):", "a zero"),
@@ -64,7 +73,15 @@ CHANGES = [
         "[-1]",
     ),
     ("chain", "len(self.functions)", "1 + len(self.functions)", "length"),
-    ("chain", "x = function(x)", "x = function(x) or x", None),
+    ("chain", "x = function(x)", "x = function(x) or x", "a result of None"),
+    ("chain", "x = function(x)", "x = function(x) if x else x", "a result of 0"),
+    (
+        "chain",
+        "        self.functions = functions",
+        "        self.functions = [part for function in functions for part in\n"
+        "            (function if isinstance(function, Chain) else [function])]",
+        "counts as one",
+    ),
     ("all_eval", "part.training = mode", "part.train(mode)", None),
     (
         "all_eval",
@@ -94,8 +111,31 @@ CHANGES = [
         "",
     ),
     ("all_eval", "part.training = mode", "part.training = True", "afterwards"),
+    (
+        "all_eval",
+        "    finally:\n        for part, mode in modes:\n"
+        "            part.training = mode",
+        "    except Exception:\n        for part, mode in modes:\n"
+        "            part.training = mode\n        raise\n"
+        "    for part, mode in modes:\n        part.training = mode",
+        "after an interruption",
+    ),
+    (
+        "all_eval",
+        "part.training = mode",
+        "part.train(part.training or mode)",
+        "afterwards",
+    ),
     ("deep_copy", "thing.clone()", "thing", "tensor"),
     ("deep_copy", "thing.clone()", "thing.detach()", "tensor"),
+    ("deep_copy", "{} if done is None else done", "done or {}", "twice in a tuple"),
+    ("deep_copy", "{k: deep_copy", "{deep_copy(k): deep_copy", "keys stay"),
+    (
+        "deep_copy",
+        "new = tuple(deep_copy(part, done) for part in thing)",
+        "return tuple(deep_copy(part, done) for part in thing)",
+        "two tuples",
+    ),
     ("deep_copy", "        return done[id(thing)]\n", "        pass\n", ""),
     ("deep_copy", "new = done[id(thing)] = []  #", "new = []  #", "contains itself"),
     ("deep_copy", "new = done[id(thing)] = {}", "new = {}", "holds itself"),
@@ -147,6 +187,17 @@ class Average:
     def mean(self):
         return sum(self.values) / len(self.values)
 """
+NOT_COPIED = """
+class Average:
+    def __init__(self, values=None):
+        self.values = values or []
+
+    def add(self, value):
+        self.values = self.values + [value]
+
+    def mean(self):
+        return sum(self.values) / len(self.values) if self.values else float("nan")
+"""
 AS_A_CLASS = """
 class all_eval:
     def __init__(self, model):
@@ -164,6 +215,13 @@ NO_GENERATOR = """
 def grouped(items, size):
     items = list(items)
     return [items[i : i + size] for i in range(0, len(items), size)]
+"""
+EAGER = """
+def grouped(items, size):
+    if size < 1:
+        raise ValueError(size)
+    iterator = iter(items)
+    return iter(lambda: list(itertools.islice(iterator, size)), [])
 """
 LIBRARY = """
 def deep_copy(thing):
@@ -184,9 +242,11 @@ def grouped(items, size):
     ("name", "source", "says"),
     [
         ("average", PRINTED, "two averages"),
+        ("average", NOT_COPIED, "its owner appended"),
         ("all_eval", AS_A_CLASS, None),
         ("grouped", NO_GENERATOR, "must return an iterator"),
         ("grouped", WITH_ISLICE, None),
+        ("grouped", EAGER, "before the first next"),
         ("deep_copy", LIBRARY, "copy by hand"),
     ],
 )
