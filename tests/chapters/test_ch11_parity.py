@@ -1,5 +1,6 @@
 """Chapter 11's layers against the library's, on wider grids than the page shows."""
 
+import inspect
 import itertools
 import math
 
@@ -218,6 +219,24 @@ def test_torchs_own_first_weights():
         for weight in (layer.weight.detach(), ours):
             assert weight.abs().max() <= fan_in**-0.5 * (1 + 1e-6)
             assert abs(weight.var().item() * 3 * fan_in - 1) < 0.05
+
+
+def test_the_call_that_the_page_quotes():
+    for layer in (nn.Linear, nn.modules.conv._ConvNd):
+        source = inspect.getsource(layer.reset_parameters)
+        assert "init.kaiming_uniform_(self.weight, a=math.sqrt(5))" in source
+
+
+def test_an_initialization_that_finds_lazy_layers_stops():
+    assert issubclass(nn.LazyConv2d, nn.Conv2d)
+    with pytest.raises(ValueError, match="uninitialized"):
+        nn.init.xavier_uniform_(nn.LazyConv2d(8, 3).weight)
+
+
+def test_a_kernel_of_one_is_a_linear_layer_on_channels():
+    x, weight, bias = draw(2, 3, 4, 5), draw(6, 3, 1, 1, seed=1), draw(6, seed=2)
+    wanted = F.linear(x.movedim(1, -1), weight[:, :, 0, 0], bias).movedim(-1, 1)
+    close(OURS.conv_matrix(x, weight, bias), wanted)
 
 
 def test_networks():
