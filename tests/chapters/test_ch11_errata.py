@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 
-def test_e221_prelu_is_not_leaky_relu():
+def test_E_221():
     """One learns the slope of negative inputs, the other has a fixed one."""
     prelu, leaky = nn.PReLU(), nn.LeakyReLU()
     assert sum(p.numel() for p in prelu.parameters()) == 1
@@ -17,7 +17,7 @@ def test_e221_prelu_is_not_leaky_relu():
     assert prelu.weight.grad.item() == -2
 
 
-def test_e223_a_call_pasted_into_sequential_is_a_syntax_error():
+def test_E_223():
     broken = "nn.Sequential(\n nn.Flatten()\n nn.Linear(49, 8), module.parameters())"
     with pytest.raises(SyntaxError):
         compile(broken, "<note>", "exec")
