@@ -1,4 +1,8 @@
-"""How hard ``data/objects`` is: a linear model and a small convnet, three seeds each.
+"""How hard ``data/objects`` is: three models, three seeds each.
+
+A linear model, a network of two linear layers and a small convnet of as many weights
+as that, all trained on the same moved pictures. The linear ones have the best of the
+rates 0.0003, 0.001 and 0.003 (seed 0).
 
     python -m experiments.classify            train all, write data/results/objects.json
     python -m experiments.classify --check    train the convnet once, assert its floor
@@ -25,11 +29,21 @@ from course_utils import classification, files
 from course_utils.classification import convnet, normalize
 from course_utils.datasets import objects, results
 
-__all__ = ["CEILING", "FLOOR", "MODELS", "convnet", "linear", "main", "moved", "train"]
+__all__ = [
+    "CEILING",
+    "FLOOR",
+    "MODELS",
+    "convnet",
+    "linear",
+    "main",
+    "mlp",
+    "moved",
+    "train",
+]
 
 SEEDS = (0, 1, 2)
 EPOCHS, BATCH, DECAY = 24, 50, 0.01
-FLOOR, CEILING = 0.82, 0.30  # of the convnet and of the linear model, on val
+FLOOR, CEILING = 0.82, 0.35  # of the convnet, and of the other two, on val
 
 
 def linear() -> nn.Module:
@@ -37,7 +51,18 @@ def linear() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, len(objects.CLASSES)))
 
 
-MODELS = {"linear": (linear, 1e-3), "convnet": (convnet, 4e-3)}  # with its peak rate
+def mlp() -> nn.Module:
+    """Two layers, from the pixels to 47 units to the classes; 0.6 million weights."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(3 * 64 * 64, 47),
+        nn.ReLU(),
+        nn.Linear(47, len(objects.CLASSES)),
+    )
+
+
+# With its peak rate.
+MODELS = {"linear": (linear, 3e-3), "mlp": (mlp, 3e-3), "convnet": (convnet, 4e-3)}
 
 
 def moved(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -60,15 +85,16 @@ def train(name: str, seed: int, epochs: int = EPOCHS, each: int | None = None) -
     """Train one of :data:`MODELS`.
 
     Args:
-        name: ``"linear"`` or ``"convnet"``; the convnet's pictures are moved.
+        name: ``"linear"``, ``"mlp"`` or ``"convnet"``.
         seed: of the weights and the order of the pictures.
         epochs: passes over the training pictures.
         each: take the first so many of each class; default: all.
 
     Returns:
         ``model``, ``seed``, ``weights`` (how many), ``train`` and ``val`` (shares of
-        right answers), ``seconds`` (CPU time of this process) and ``trained``, the
-        network itself, in evaluation mode.
+        right answers, of pictures that are not moved), ``curve`` (the same two after
+        each epoch, as lists), ``seconds`` (CPU time of this process for training) and
+        ``trained``, the network itself, in evaluation mode.
 
     Raises:
         ValueError: an unknown name.
@@ -80,36 +106,41 @@ def train(name: str, seed: int, epochs: int = EPOCHS, each: int | None = None) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make()
-    images, labels = objects.load("train", each)
-    images = normalize(images)
+    (images, labels), held = (_read(*which) for which in (("train", each), ("val",)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=DECAY)
     steps = epochs * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=steps, pct_start=0.2
     )
-    start = time.process_time()
+    seconds, curve = 0.0, {"train": [], "val": []}
     for _ in range(epochs):
+        start = time.process_time()
+        model.train()
         for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
-            batch = images[chosen]
-            if name == "convnet":
-                batch = moved(batch, generator)
+            batch = moved(images[chosen], generator)
             loss = F.cross_entropy(model(batch), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    seconds = time.process_time() - start
+        seconds += time.process_time() - start
+        curve["train"].append(_accuracy(model, images, labels))
+        curve["val"].append(_accuracy(model, *held))
     weights = sum(p.numel() for p in model.parameters())
     found = {"model": name, "seed": seed, "weights": weights}
-    found |= {split: _accuracy(model, split) for split in ("train", "val")}
-    return found | {"seconds": seconds, "trained": model}
+    found |= {split: curve[split][-1] for split in curve}
+    return found | {"curve": curve, "seconds": seconds, "trained": model}
+
+
+def _read(split: str, each: int | None = None) -> tuple[Tensor, Tensor]:
+    images, labels = objects.load(split, each)
+    return normalize(images), labels
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, split: str) -> float:
-    images, labels = objects.load(split)
+def _accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     model.eval()
-    return (model(normalize(images)).argmax(1) == labels).double().mean().item()
+    return (model(images).argmax(1) == labels).double().mean().item()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,10 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = run.pop("trained")
         run["seconds"] = round(run["seconds"] * speed, 1)
         run |= {split: round(run[split], 4) for split in ("train", "val")}
+        run["curve"] = {k: [round(v, 4) for v in c] for k, c in run["curve"].items()}
         runs.append(run)
         print(json.dumps(run), flush=True)
     missed = [r for r in runs if r["model"] == "convnet" and r["val"] < FLOOR]
-    missed += [r for r in runs if r["model"] == "linear" and r["val"] > CEILING]
+    missed += [r for r in runs if r["model"] != "convnet" and r["val"] > CEILING]
     if missed:
         print(f"beyond the bounds: {missed}", file=sys.stderr)
         return 1
