@@ -62,7 +62,7 @@ CHANGES = [
     ("zero_start", "with torch.no_grad():", "with torch.inference_mode():", None),
     ("fixed_body", "groups=inputs", "groups=1", "kernels"),
     ("fixed_body", "size // 2", "0", "should have the shape (32, 32, 32)"),
-    ("fixed_body", "bias=False", "bias=True", "weights are expected"),
+    ("fixed_body", "1, groups, False", "1, groups, True", "weights are expected"),
     ("fixed_body", "maps.append(x)", "maps.append(x.clone())", None),
     (
         "fixed_body",
@@ -82,7 +82,7 @@ CHANGES = [
         "nn.ReLU6(inplace=True)]",
         None,  # values stay below 6 here: see the next test
     ),
-    ("fixed_body", "1 if place % 2 == 0 else 2", "2", "map 2 should have the shape"),
+    ("fixed_body", "1 + place % 2", "2", "map 2 should have the shape"),
     ("fixed_body", "return tuple(maps)", "return x", "seven maps"),
     ("fixed_body", 'f"conv{place}"', 'f"part{place}"', "should be called"),
     ("fixed_body", "maps.append(x)", "maps.append(x.detach()); x = x.detach()", "grad"),

@@ -307,9 +307,16 @@ def test_the_text_reads_the_stored_runs_as_they_are():
     def right(split, **wanted):
         return [r[split] for r in runs if all(r[k] == v for k, v in wanted.items())]
 
+    def known(kind, depth, optimizer="Adam"):
+        found = right("train", kind=kind, depth=depth, optimizer=optimizer)
+        assert len(found) == len(residual.SEEDS)
+        return found
+
     for depth in residual.DEPTHS:
-        found = [
-            right("train", kind=kind, depth=depth, optimizer="Adam")
-            for kind in residual.KINDS
-        ]
-        assert all(len(values) == len(residual.SEEDS) for values in found)
+        assert min(known("residual", depth)) == 1
+    assert min(known("residual", 20, "SGD")) == 1
+    assert min(known("plain", 8)) == 1
+    assert 0.6 < min(known("plain", 20)) <= max(known("plain", 20)) < 0.95
+    assert max(known("plain", 44)) < 0.25
+    by_sgd, by_adam = sum(known("plain", 20, "SGD")), sum(known("plain", 20))
+    assert 0.35 < by_sgd / by_adam < 0.65
