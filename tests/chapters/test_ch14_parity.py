@@ -71,6 +71,13 @@ def test_networks_of_torchvision():
         )
 
 
+def test_a_layer_used_twice_has_two_rows():
+    net = nn.Sequential(*2 * [nn.Linear(8, 8)])
+    rows = OURS.layer_table(net, torch.zeros(3, 8))
+    assert [row[3] for row in rows] == [72, 72]
+    assert sum(p.numel() for p in net.parameters()) == 72
+
+
 def test_the_hooks_are_removed_even_after_an_error():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(3, 3))
     with pytest.raises(RuntimeError):
