@@ -161,12 +161,12 @@ def test_the_readings():
 
 
 def test_verdicts():
-    assert OURS.verdict({("update", "0"): 0.01, ("gradient", "0"): 1.0}) == ["healthy"]
+    assert OURS.verdict({("update", "0"): 0.01, ("gradient", "0"): 1.0}) == "healthy"
     nan = float("nan")
-    assert OURS.verdict({("update", "0"): nan, ("gradient", "0"): nan}) == ["0 jumps"]
+    assert OURS.verdict({("update", "0"): nan, ("gradient", "0"): nan}) == "0 jumps"
     stands = {("update", "0"): 0.0, ("gradient", "0"): 1e-9}
-    assert OURS.verdict(stands) == ["0 has a gradient and stands still"]
-    assert OURS.verdict({("update", "0"): 0.0, ("gradient", "0"): 0.0}) == ["healthy"]
+    assert OURS.verdict(stands) == "0 has a gradient and stands still"
+    assert OURS.verdict({("update", "0"): 0.0, ("gradient", "0"): 0.0}) == "healthy"
 
 
 def test_zeros_and_dead():
