@@ -8,7 +8,8 @@ written whole).
 
 By topic: :mod:`datasets` (pedestrians, stored results), :mod:`formats` (VOC, COCO and
 YOLO, read and written), :mod:`detection` (boxes, metrics, errors, targets, models,
-augmentation), :mod:`training` (loops, checkpoints, several processes).
+augmentation), :mod:`classification` (the small classifier, trained),
+:mod:`training` (loops, checkpoints, several processes).
 Importing the package, or any module of it, has no side effects.
 """
 

@@ -2,6 +2,7 @@
 
     python -m experiments.classify            train all, write data/results/objects.json
     python -m experiments.classify --check    train the convnet once, assert its floor
+    python -m experiments.classify --weights  train it once, store what it learned
 
 One thread, on the CPU. Seconds are CPU-seconds of the reference machine
 (:mod:`benchmarks.yardstick`).
@@ -15,11 +16,13 @@ import time
 from collections.abc import Sequence
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import yardstick
-from course_utils import files
+from course_utils import classification, files
+from course_utils.classification import convnet, normalize
 from course_utils.datasets import objects, results
 
 __all__ = ["CEILING", "FLOOR", "MODELS", "convnet", "linear", "main", "moved", "train"]
@@ -32,25 +35,6 @@ FLOOR, CEILING = 0.82, 0.30  # of the convnet and of the linear model, on val
 def linear() -> nn.Module:
     """One layer from the pixels to the classes."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, len(objects.CLASSES)))
-
-
-def convnet() -> nn.Module:
-    """Six convolutions, each with batch normalization and ReLU; 0.6 million weights."""
-    layers: list[nn.Module] = []
-    before = 3
-    for width, stride in ((32, 2), (64, 2), (64, 1), (128, 2), (128, 1), (256, 2)):
-        layers += [
-            nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        ]
-        before = width
-    head = [
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(before, len(objects.CLASSES)),
-    ]
-    return nn.Sequential(*layers, *head)
 
 
 MODELS = {"linear": (linear, 1e-3), "convnet": (convnet, 4e-3)}  # with its peak rate
@@ -83,7 +67,8 @@ def train(name: str, seed: int, epochs: int = EPOCHS, each: int | None = None) -
 
     Returns:
         ``model``, ``seed``, ``weights`` (how many), ``train`` and ``val`` (shares of
-        right answers) and ``seconds`` (CPU time of this process).
+        right answers), ``seconds`` (CPU time of this process) and ``trained``, the
+        network itself, in evaluation mode.
 
     Raises:
         ValueError: an unknown name.
@@ -96,7 +81,7 @@ def train(name: str, seed: int, epochs: int = EPOCHS, each: int | None = None) -
         torch.manual_seed(seed)
         model = make()
     images, labels = objects.load("train", each)
-    images = images / 255 - 0.5
+    images = normalize(images)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=DECAY)
     steps = epochs * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -117,14 +102,14 @@ def train(name: str, seed: int, epochs: int = EPOCHS, each: int | None = None) -
     weights = sum(p.numel() for p in model.parameters())
     found = {"model": name, "seed": seed, "weights": weights}
     found |= {split: _accuracy(model, split) for split in ("train", "val")}
-    return found | {"seconds": seconds}
+    return found | {"seconds": seconds, "trained": model}
 
 
 @torch.no_grad()
 def _accuracy(model: nn.Module, split: str) -> float:
     images, labels = objects.load(split)
     model.eval()
-    return (model(images / 255 - 0.5).argmax(1) == labels).double().mean().item()
+    return (model(normalize(images)).argmax(1) == labels).double().mean().item()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,15 +117,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m experiments.classify", description="How hard data/objects is."
     )
     parser.add_argument("--check", action="store_true", help="one seed, and the floor")
+    parser.add_argument(
+        "--weights", action="store_true", help="one seed, stored for the chapters"
+    )
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     speed = yardstick.factor(yardstick.measure())
     runs = []
     wanted = (
-        [("convnet", 0)] if chosen.check else [(m, s) for m in MODELS for s in SEEDS]
+        [("convnet", 0)]
+        if chosen.check or chosen.weights
+        else [(m, s) for m in MODELS for s in SEEDS]
     )
     for name, seed in wanted:
         run = train(name, seed)
+        model = run.pop("trained")
         run["seconds"] = round(run["seconds"] * speed, 1)
         run |= {split: round(run[split], 4) for split in ("train", "val")}
         runs.append(run)
@@ -150,7 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missed:
         print(f"beyond the bounds: {missed}", file=sys.stderr)
         return 1
-    if not chosen.check:
+    if chosen.weights:
+        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        with files.replacing(classification.OBJECTS_FILE) as new:
+            save_file(state, new)
+    elif not chosen.check:
         found = {
             "command": "python -m experiments.classify",
             "date": datetime.date.today().isoformat(),

@@ -32,7 +32,9 @@ def test_a_few_pictures_are_learned():
 
 def test_a_seed_decides_everything():
     one, other = (classify.train("linear", 3, epochs=1, each=2) for _ in range(2))
+    models = [run.pop("trained").state_dict() for run in (one, other)]
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
 def test_moved_pictures():
