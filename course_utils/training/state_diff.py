@@ -39,7 +39,11 @@ class StateDiff:
 
     @property
     def fits(self) -> bool:
-        """Whether a strict load takes it: each name is there, in its shape."""
+        """Whether each name is there, in its shape, and no other.
+
+        A strict load takes it then. It is a little more generous: a shape (1,) passes
+        for (), and batch normalization adds its counter to a state without versions.
+        """
         return not (self.missing or self.unexpected or self.shape)
 
     @property

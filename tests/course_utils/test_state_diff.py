@@ -88,6 +88,18 @@ def test_a_state_that_fits_is_taken_and_another_shape_is_not():
         model.load_state_dict(state, strict=False)
 
 
+def test_torch_is_a_little_more_generous():
+    """One number for none, and batch normalization's counter."""
+    model, state = network(), dict(network().state_dict())
+    state["1.num_batches_tracked"] = torch.tensor([5])
+    assert not diff_states(model, state).fits
+    model.load_state_dict(state)
+    assert model[1].num_batches_tracked == 5
+    del state["1.num_batches_tracked"]
+    assert list(diff_states(model, state).missing) == ["1.num_batches_tracked"]
+    model.load_state_dict(state)
+
+
 def test_no_names_no_elements_no_dimensions():
     assert diff_states({}, {}) == StateDiff() and diff_states({}, {}).equal
     assert str(diff_states(nn.ReLU(), nn.ReLU())) == "0 same"
