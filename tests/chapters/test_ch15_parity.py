@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from booktools import chapter_code
+from booktools import chapter_code, notebook
 from course_utils.training import checkpoints, state_diff
 
 CHAPTER = "15_saving_and_surgery"
@@ -267,6 +267,22 @@ def test_mobilenet_trains_alike(pair):
     entries = {OURS.our_name(n): v for n, v in theirs.state_dict().items()}
     for name, value in ours.state_dict().items():
         torch.testing.assert_close(value, entries[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(
+    not (notebook.CHAPTERS / "13_backbones.ipynb").exists(), reason="not written yet"
+)
+def test_chapter_13s_class_has_the_names_that_the_rule_reads(pair):
+    """Its state, renamed, gives the same answers in this chapter's class."""
+    other = chapter_code.definitions("13_backbones", "MobileNetV2").MobileNetV2()
+    other = other.double().eval()
+    renamed = {OURS.our_name(n): v for n, v in other.state_dict().items()}
+    ours = copy.deepcopy(pair[0]).eval()
+    assert state_diff.diff_states(ours, renamed).fits
+    ours.load_state_dict(renamed)
+    x = draw(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), other(x), rtol=1e-12, atol=1e-15)
 
 
 # --- the first layer -----------------------------------------------------------------
