@@ -1,1 +1,1 @@
-"""Training: loops, checkpoints, and several processes."""
+"""Training: loops, checkpoints, states compared, and several processes."""
