@@ -243,7 +243,7 @@ def chunked_loss(features, matrix, labels, size):
     top = torch.full_like(features[:, 0], -math.inf)
     total, own = torch.zeros_like(top), torch.zeros_like(top)
     for start in range(0, matrix.shape[0], size):
-        z = torch.einsum("nd,cd->nc", features, matrix[start : start + size])
+        z = torch.einsum("bd,cd->bc", features, matrix[start : start + size])
         new = torch.maximum(top, z.max(1).values.detach())
         total = total * (top - new).exp() + (z - new[:, None]).exp().sum(1)
         top = new
