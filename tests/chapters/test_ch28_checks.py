@@ -78,7 +78,7 @@ CHANGES = [
     ("reads", ".any(-1)", ".all(-1)", "the table is wrong"),
     ("reads", "found[i] |=", "found[i] =", "the table is wrong"),
     ("reads", "x.detach().clone().requires_grad_()", "x.requires_grad_()", "changed"),
-    ("reads", "with torch.enable_grad():", "if True:", "under torch.no_grad()"),
+    ("reads", "@torch.enable_grad()\n", "", "under torch.no_grad()"),
     (
         "reads",
         "    if not out.requires_grad:\n        return found\n",
