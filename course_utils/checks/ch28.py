@@ -274,6 +274,7 @@ def reads() -> list[Case]:
             raise Wrong("a gradient was left behind in the function's own weights")
 
     x = uniform(3, 4, seed=3)
+    trained = uniform(2, 4, seed=4).requires_grad_()
     return [
         case("each token itself", lambda x: 2 * x, x[:2], ["x.", ".x"]),
         case("turned round", lambda x: x.flip(0), x[:2], [".x", "x."]),
@@ -300,6 +301,7 @@ def reads() -> list[Case]:
             x,
             ["x..", "..."],
         ),
+        case("trained, but without x", lambda x: 2 * trained, x, ["...", "..."]),
         case("slopes below 0", lambda x: -x, x[:2], ["x.", ".x"]),
         case("tiny slopes", lambda x: 1e-12 * x, x[:2], ["x.", ".x"]),
         case("rounding, slope 0", lambda x: x.round(), x[:2], ["..", ".."]),
