@@ -85,6 +85,13 @@ def clean_names() -> list[Case]:
         Case("the other in the one", test=names(["_orig_mod.module.b"], ["b"])),
         Case("twice", test=names(["module.module.b"], ["b"])),
         Case(
+            "seven, mixed",
+            test=names(
+                ["_orig_mod.module._orig_mod.module._orig_mod.module._orig_mod.b"],
+                ["b"],
+            ),
+        ),
+        Case(
             "in the middle it stays",
             test=names(
                 ["body.module.b", "module.a._orig_mod.c"],
@@ -183,6 +190,14 @@ def best() -> list[Case]:
         fill(model, 3)
         said(kept.update(-2.0), True, "the loss -2 after -1")
 
+    def large(answer):
+        model, kept = make(answer)
+        fill(model, 1)
+        said(kept.update(1e30), True, "a first loss of 1e30")
+        fill(model, 2)
+        kept.restore()
+        value(model, 1, "a first loss of 1e30")
+
     def tensor(answer):
         model, kept = make(answer)
         loss = torch.tensor(2.0)
@@ -217,6 +232,7 @@ def best() -> list[Case]:
         Case("restored twice", test=twice),
         Case("a loss of nan", test=nan),
         Case("negative losses", test=negative),
+        Case("a large first loss", test=large),
         Case("losses that are tensors", test=tensor),
         Case("the same parameters", test=in_place),
         Case("a state that does not fit", test=whole),
@@ -237,7 +253,10 @@ def new_head() -> list[Case]:
             layer = _linear(3, len(old), bias).to(dtype)
             before = [p.detach().clone() for p in layer.parameters()]
             said = f"old {old}, new {new}"
-            got = answer(layer, list(old), list(new))
+            lists = list(old), list(new)
+            got = answer(layer, *lists)
+            if lists != (old, new):
+                raise Wrong(f"{said}: the lists are now {lists[0]} and {lists[1]}")
             if not isinstance(got, nn.Linear):
                 raise Wrong(f"{said}: an nn.Linear is wanted, got {got!r}")
             if (got.bias is not None) != bias:
@@ -273,7 +292,9 @@ def new_head() -> list[Case]:
 
     def frozen(answer):
         layer = _linear(2, 2).requires_grad_(False)
-        answer(layer, ["a", "b"], ["b", "c"])
+        got = answer(layer, ["a", "b"], ["b", "c"])
+        if not all(p.requires_grad for p in got.parameters()):
+            raise Wrong("the old layer was frozen, and the new one is, too")
         if any(p.requires_grad for p in layer.parameters()):
             raise Wrong("the old layer was frozen, and is not any more")
 
@@ -373,12 +394,18 @@ def named_globals() -> list[Case]:
             zipfile.ZipFile(io.BytesIO(data)) as old,
             zipfile.ZipFile(stream, "w") as new,
         ):
-            for name in old.namelist():
+            for name in reversed(old.namelist()):
                 new.writestr(name.replace("archive", "model_3", 1), old.read(name))
         wanted = [ordered, "torch.FloatStorage", rebuild]
         got = answer(stream.getvalue())
         if got != wanted:
             raise Wrong(f"a file saved as model_3.pt: expected {wanted}, got {got}")
+
+    def newer_without_names(answer):
+        """The version alone says nothing of names."""
+        got = answer(_saved({"epoch": 3}, pickle_protocol=4))
+        if got != []:
+            raise Wrong(f"a newer pickle that names nothing: expected [], got {got}")
 
     floats = [ordered, "torch.FloatStorage", rebuild]
     two = {"a": torch.ones(2), "b": torch.zeros(3)}
@@ -392,8 +419,10 @@ def named_globals() -> list[Case]:
         ),
         Case("nothing is carried out", test=harmless),
         Case("numbers are no instructions", test=stored_numbers),
+        Case("words are no instructions", test=lists({"note": "cos\nsystem\n"}, [])),
         Case("another folder in the archive", test=renamed),
         Case("a newer pickle", test=newer),
+        Case("a newer pickle that names nothing", test=newer_without_names),
     ]
 
 
@@ -412,7 +441,8 @@ def insert() -> list[Case]:
         def test(answer):
             net, added = make(), layer()
             parts = list(net)
-            state = {n: v.detach().clone() for n, v in net.state_dict().items()}
+            # An earlier state: its values are not those that the net has now.
+            state = {n: v.detach() + 1 for n, v in net.state_dict().items()}
             before = dict(state)
             said = f"{len(parts)} parts, index {index}"
             got = _dictionary(said, answer(net, index, added, state))
@@ -430,10 +460,11 @@ def insert() -> list[Case]:
                     f"the first difference is {odd[0]}"
                 )
             for name, value in got.items():
-                why = difference(value, net.state_dict()[name], 0)
+                why = difference(value, net.state_dict()[name] + 1, 0)
                 if why:
                     raise Wrong(
-                        f"{said}: {name} has the values of another entry: {why}"
+                        f"{said}: {name} has not the values of its entry in state: "
+                        f"{why}"
                     )
 
         return test

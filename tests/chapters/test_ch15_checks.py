@@ -41,6 +41,14 @@ CHANGES = [
         'name = name.lstrip("module.").lstrip("_orig_mod.")',
         "became",
     ),
+    (
+        "clean_names",
+        'while name.startswith(("module.", "_orig_mod.")):\n'
+        '            name = name.partition(".")[2]',
+        "for _ in range(2):\n"
+        '            name = name.removeprefix("module.").removeprefix("_orig_mod.")',
+        "_orig_mod.module._orig_mod",
+    ),
     ("clean_names", "if name in clean:", "if False:", "expected a ValueError"),
     (
         "clean_names",
@@ -57,6 +65,7 @@ CHANGES = [
     ("clean_names", 'name.partition(".")[2]', 'name.split(".", 1)[1]', None),
     # 2
     ("best", 'float("inf")', "0.0", "should return True"),
+    ("best", 'float("inf")', "1e6", "1e30"),
     (
         "best",
         "copy.deepcopy(self.model.state_dict())",
@@ -131,6 +140,18 @@ CHANGES = [
         "was frozen",
     ),
     ("new_head", "head.to(layer.weight)", "head.to(layer.weight.dtype)", None),
+    (
+        "new_head",
+        "return head",
+        "return head.requires_grad_(layer.weight.requires_grad)",
+        "and the new one is, too",
+    ),
+    (
+        "new_head",
+        "return head",
+        "old.extend(new)\n    return head",
+        "the lists are now",
+    ),
     # 4
     ("named_globals", "sorted(found)", "found", "a list is wanted"),
     ("named_globals", "sorted(found)", "sorted(found, reverse=True)", "expected"),
@@ -152,6 +173,12 @@ CHANGES = [
         "named_globals",
         '[n for n in archive.namelist() if n.endswith("data.pkl")]',
         '["archive/data.pkl"]',
+        "another folder",
+    ),
+    (
+        "named_globals",
+        '[n for n in archive.namelist() if n.endswith("data.pkl")]',
+        "archive.namelist()[:1]",
         "another folder",
     ),
     # 5
@@ -177,7 +204,14 @@ CHANGES = [
     ),
     ("insert", "net.insert(index, layer)", "pass", "the parts are now"),
     ("insert", "net.insert(index, layer)", "net.append(layer)", "the parts are now"),
-    ("insert", "return moved", "return net.state_dict()", "a layer with entries"),
+    ("insert", "return moved", "return net.state_dict()", "the values of its entry"),
+    (
+        "insert",
+        "return moved",
+        "own = {f'{index}.{n}': v for n, v in layer.state_dict().items()}\n"
+        "    return moved | own",
+        "a layer with entries",
+    ),
     (
         "insert",
         "return moved",
@@ -261,6 +295,35 @@ def insert(net, index, layer, state):
     now = [n for n in net.state_dict() if int(n.split(".")[0]) != index]
     return {new: state[old] for old, new in zip(names, now)}
 """
+BY_WORDS = """
+def named_globals(data):
+    import re
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    (name,) = [n for n in archive.namelist() if n.endswith("data.pkl")]
+    program = archive.read(name)
+    if b"\\x93" in program:
+        raise ValueError("a newer pickle")
+    pairs = re.findall(rb"c([\\w.]+)\\n([\\w.]+)\\n", program)
+    return sorted({f"{a.decode()}.{b.decode()}" for a, b in pairs})
+"""
+BY_PROTOCOL = """
+def named_globals(data):
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    (name,) = [n for n in archive.namelist() if n.endswith("data.pkl")]
+    found = set()
+    for instruction, value, _ in pickletools.genops(archive.read(name)):
+        if instruction.name == "PROTO" and value > 2:
+            raise ValueError("a newer pickle")
+        if instruction.name == "GLOBAL":
+            found.add(value.replace(" ", "."))
+    return sorted(found)
+"""
+BY_THE_NET = """
+def insert(net, index, layer, state):
+    net.insert(index, layer)
+    return {n: v for n, v in net.state_dict().items()
+            if n.split(".")[0] != str(index)}
+"""
 BY_REPLACE = """
 def insert(net, index, layer, state):
     net.insert(index, layer)
@@ -280,6 +343,9 @@ def insert(net, index, layer, state):
         ("new_head", BY_CAT, None),
         ("insert", BY_NAMES, None),
         ("insert", BY_REPLACE, "insert"),
+        ("insert", BY_THE_NET, "the values of its entry"),
+        ("named_globals", BY_WORDS, "os.system"),
+        ("named_globals", BY_PROTOCOL, "names nothing"),
     ],
 )
 def test_other_answers(name, source, says):
