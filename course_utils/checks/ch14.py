@@ -36,6 +36,9 @@ def heaviest() -> list[Case]:
             args=(pair, 0.9),
             expect=["0.weight", "1.weight", "0.bias", "1.bias"],
         ),
+        Case(
+            "as many weights as biases", args=(nn.Linear(1, 2), 0.4), expect=["weight"]
+        ),
         Case("the first of two equals", args=(pair, 0.3), expect=["0.weight"]),
         Case("a part within a part", args=(deep, 0.93), expect=["0.weight", "0.bias"]),
         Case("frozen ones count", args=(frozen, 0.5), expect=["0.weight"]),
@@ -214,62 +217,82 @@ class _Corner(nn.Module):
         return torch.stack([corner.sum(1), corner[:, 0] - corner[:, 1]], 1)
 
 
-def _cam(body, head, x, label):
+def _cams(body, head, x, labels):
     maps = body(x).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(head(maps)[0, label], maps)
-    parts = slope.mean((2, 3), keepdim=True) * maps.detach()
-    return parts[0].sum(0).relu()
+    scores = head(maps).gather(1, labels[:, None]).sum()
+    (slope,) = torch.autograd.grad(scores, maps)
+    return (slope.mean((2, 3), keepdim=True) * maps.detach()).sum(1).relu()
 
 
 @exercise(
-    "14.fixed_cam",
+    "14.fixed_cams",
     hint="Compare it line by line with `grad_cam` of the chapter. What does a "
     "probability near 1 do to the gradient, and where does `backward` leave its own?",
 )
-def fixed_cam() -> list[Case]:
-    x = uniform(1, 3, 3, 4, seed=1, low=-1, high=2, dtype=torch.float32)
+def fixed_cams() -> list[Case]:
+    x = uniform(3, 3, 3, 4, seed=1, low=-1, high=2, dtype=torch.float32)
     plain = _head([[1.0, 1.0], [0.0, 1.0]])
     mixed = _head([[2.0, -1.0], [-1.0, 3.0]])
     sure = _head([[9.0, 9.0], [-9.0, -9.0]], (50.0, -50.0))
 
-    def case(says, head, label, picture=x):
+    def case(says, head, labels, picture):
         def test(answer):
-            body = _Body()
-            got = answer(body, head, picture.clone(), label)
-            expect = _cam(body, head, picture, label)
+            body, wanted = _Body(), torch.tensor(labels, dtype=torch.int64)
+            got = answer(body, head, picture.clone(), wanted.clone())
+            expect = _cams(body, head, picture, wanted)
             if not isinstance(got, torch.Tensor) or got.shape != expect.shape:
                 shape = tuple(getattr(got, "shape", ()))
-                raise Wrong(f"a map of {tuple(expect.shape)} is expected, got {shape}")
-            if not torch.allclose(got, expect, rtol=1e-4, atol=1e-6):
-                raise Wrong(
-                    f"expected {expect[0].tolist()} in the first row, got "
-                    f"{[round(v, 4) for v in got[0].tolist()]}"
-                )
+                raise Wrong(f"maps of {tuple(expect.shape)} are expected, got {shape}")
+            for n, (one, right) in enumerate(zip(got, expect, strict=True)):
+                if not torch.allclose(one, right, rtol=1e-4, atol=1e-6):
+                    raise Wrong(
+                        f"expected {_rounded(right[0])} in the first row of map {n}, "
+                        f"got {_rounded(one[0])}"
+                    )
 
         return Case(says, test=test)
 
     def left_behind(answer):
         body, head, picture = _Body(), _head([[1.0, 2.0], [0.0, 1.0]]), x.clone()
-        got = answer(body, head, picture, 0)
+        got = answer(body, head, picture, torch.tensor([0, 1, 0]))
         for name, part in (("body", body), ("head", head)):
             if any(p.grad is not None for p in part.parameters()):
                 raise Wrong(f"the {name}'s parameters have got gradients")
         if not torch.equal(picture, x):
-            raise Wrong("the picture was changed")
+            raise Wrong("the pictures were changed")
         if got.requires_grad:
-            raise Wrong("the map still wants a gradient")
+            raise Wrong("the maps still want a gradient")
+
+    def older_gradients(answer):
+        body, head = _Body(), _head([[1.0, 2.0], [0.0, 1.0]])
+        own = [*body.parameters(), *head.parameters()]
+        for p in own:
+            p.grad = torch.ones_like(p)
+        answer(body, head, x.clone(), torch.tensor([0, 1, 0]))
+        if any(p.grad is None or not (p.grad == 1).all() for p in own):
+            raise Wrong("gradients that body and head had before were changed")
+        if not all(p.requires_grad for p in own):
+            raise Wrong("parameters of body or head no longer want a gradient")
 
     return [
-        case("two maps, equal weights", plain, 0),
-        case("one map counts", plain, 1),
-        case("weights of both signs", mixed, 0),
-        case("the other class", mixed, 1),
-        case("a class that is almost certain", sure, 0),
-        case("a head that looks at a corner", _Corner(), 0),
-        case("and with a minus", _Corner(), 1),
-        case("one place", mixed, 1, x[..., :1, :1]),
+        case("two maps, equal weights", plain, [0], x[:1]),
+        case("one map counts", plain, [1], x[:1]),
+        case("weights of both signs", mixed, [0], x[:1]),
+        case("the other class", mixed, [1], x[:1]),
+        case("a class that is almost certain", sure, [0], x[:1]),
+        case("a head that looks at a corner", _Corner(), [0], x[:1]),
+        case("and with a minus", _Corner(), [1], x[:1]),
+        case("one place", mixed, [1], x[:1, :, :1, :1]),
+        case("three pictures of one class", mixed, [1, 1, 1], x),
+        case("three pictures of two classes", mixed, [1, 0, 1], x),
+        case("no picture", mixed, [], x[:0]),
         Case("nothing is left behind", test=left_behind),
+        Case("nothing is taken away", test=older_gradients),
     ]
+
+
+def _rounded(row: torch.Tensor) -> list[float]:
+    return [round(v, 4) for v in row.tolist()]
 
 
 # --- 5 ------------------------------------------------------------------------
@@ -345,6 +368,11 @@ def path_gradients() -> list[Case]:
             "one step, at the middle",
             args=(cube, points((0.0,), (2.0,)), 1),
             expect=values(6.0),
+        ),
+        Case(
+            "two pieces, two steps each",
+            args=(cube, points((0.0,), (1.0,), (2.0,)), 2),
+            expect=values(7.875),
         ),
         Case("shapes of two axes", args=(squares, grid, 6), expect=expect),
         Case(

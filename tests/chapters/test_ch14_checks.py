@@ -39,6 +39,12 @@ CHANGES = [
         "sorted(sizes, key=lambda n: -sizes[n])",
         None,
     ),
+    (
+        "heaviest",
+        "sorted(sizes, key=sizes.get, reverse=True)",
+        "sorted(sizes, key=lambda n: (-sizes[n], n))",
+        "as many weights as biases",
+    ),
     ("frame", "masked_crc(size)", "masked_crc(message)", "checksum of the first 8"),
     ("frame", "masked_crc(message)", "masked_crc(size + message)", "of the message"),
     ("frame", "len(message)", "(len(message) + 16)", "must say 0"),
@@ -92,25 +98,77 @@ CHANGES = [
     ),
     ("dead_units", "(~seen).sum()", "seen.sum()", "a positive batch"),
     ("dead_units", "(~seen).sum()", "(seen == 0).sum()", None),
-    ("fixed_cam", "head(maps)[0, label]", "head(maps).softmax(1)[0, label]", "first"),
-    ("fixed_cam", "head(maps)[0, label]", "head(maps).max()", "expected"),
-    ("fixed_cam", "head(maps)[0, label]", "head(maps).sum()", "expected"),
-    ("fixed_cam", ".mean((1, 2))", ".amax((1, 2))", "expected"),
-    ("fixed_cam", ".mean((1, 2))", ".sum((1, 2))", "expected"),
-    ("fixed_cam", "parts.sum(0).relu()", "parts.relu().sum(0)", "expected"),
-    ("fixed_cam", "parts.sum(0).relu()", "parts.sum(0)", "expected"),
-    ("fixed_cam", "parts.sum(0).relu()", "parts.mean(0).relu()", "expected"),
-    ("fixed_cam", "parts.sum(0).relu()", "parts.sum(0).abs()", "expected"),
     (
-        "fixed_cam",
-        "(slope,) = torch.autograd.grad(score, maps)",
-        "score.backward()\n    slope = maps.grad",
+        "fixed_cams",
+        "logits = head(maps)",
+        "logits = head(maps).softmax(1)",
+        "in the first row",
+    ),
+    (
+        "fixed_cams",
+        "logits = head(maps)",
+        "logits = head(maps).log_softmax(1)",
+        "in the first row",
+    ),
+    (
+        "fixed_cams",
+        "logits[torch.arange(len(x)), labels]",
+        "logits.amax(1)",
+        "in the first row",
+    ),
+    (
+        "fixed_cams",
+        "logits[torch.arange(len(x)), labels]",
+        "logits[:, labels]",
+        "three pictures of one class",
+    ),
+    (
+        "fixed_cams",
+        "logits[torch.arange(len(x)), labels]",
+        "logits[:, labels[0]]",
+        "three pictures of two classes",
+    ),
+    (
+        "fixed_cams",
+        "logits[torch.arange(len(x)), labels]",
+        "logits.gather(1, labels[:, None])",
+        None,
+    ),
+    ("fixed_cams", "labels].sum()", "labels].mean()", "three pictures of one class"),
+    ("fixed_cams", "slope.mean((2, 3))", "slope.amax((2, 3))", "corner"),
+    ("fixed_cams", "slope.mean((2, 3))", "slope.sum((2, 3))", "expected"),
+    (
+        "fixed_cams",
+        "slope.mean((2, 3))",
+        "slope.mean((0, 2, 3)).expand(len(x), -1)",
+        "three pictures of one class",
+    ),
+    ("fixed_cams", "parts.sum(1).relu()", "parts.relu().sum(1)", "expected"),
+    ("fixed_cams", "parts.sum(1).relu()", "parts.sum(1)", "expected"),
+    ("fixed_cams", "parts.sum(1).relu()", "parts.mean(1).relu()", "expected"),
+    ("fixed_cams", "parts.sum(1).relu()", "parts.sum(1).abs()", "expected"),
+    (
+        "fixed_cams",
+        "(slope,) = torch.autograd.grad(wanted, maps)",
+        "wanted.backward()\n    slope = maps.grad",
         "have got gradients",
     ),
     (
-        "fixed_cam",
-        "(slope,) = torch.autograd.grad(score, maps)",
-        "score.backward(inputs=[maps])\n    slope = maps.grad",
+        "fixed_cams",
+        "(slope,) = torch.autograd.grad(wanted, maps)",
+        "wanted.backward()\n    slope = maps.grad\n    head.zero_grad()",
+        "had before were changed",
+    ),
+    (
+        "fixed_cams",
+        "    maps = maps.detach()",
+        "    head.requires_grad_(False)\n    maps = maps.detach()",
+        "no longer want a gradient",
+    ),
+    (
+        "fixed_cams",
+        "(slope,) = torch.autograd.grad(wanted, maps)",
+        "wanted.backward(inputs=[maps])\n    slope = maps.grad",
         None,
     ),
     ("path_gradients", "(k + 0.5)", "k", "a straight piece"),
@@ -128,6 +186,12 @@ CHANGES = [
         "around a corner",
     ),
     ("path_gradients", "(end - start) / steps", "(end - start)", "a straight piece"),
+    (
+        "path_gradients",
+        "points = points.detach()",
+        "points, steps = points.detach(), max(1, steps // max(1, len(points) - 1))",
+        "two steps each",
+    ),
     ("path_gradients", "shares +=", "shares =", "a straight piece"),
     ("path_gradients", "* (end - start) / steps", "/ steps", "a straight piece"),
     (
@@ -163,14 +227,28 @@ def path_gradients(score, points, steps):
     assert_verdict(exercise, source, "a straight piece")
 
 
-def test_the_faulty_cam_of_the_text():
-    exercise = EXERCISES["14.fixed_cam"]
+def test_the_faulty_cams_of_the_text():
+    exercise = EXERCISES["14.fixed_cams"]
     source = """
-def fixed_cam(body, head, x, label):
+def fixed_cams(body, head, x, labels):
     maps = body(x).detach().requires_grad_()
-    head(maps).softmax(1)[0, label].backward()
-    weight = maps.grad[0].amax((1, 2))
-    parts = weight[:, None, None] * maps.detach()[0]
-    return parts.relu().sum(0)
+    shares = head(maps).softmax(1)
+    shares[torch.arange(len(x)), labels].sum().backward()
+    weights = maps.grad.amax((2, 3))
+    parts = weights[:, :, None, None] * maps.detach()
+    return parts.relu().sum(1)
+"""
+    assert_verdict(exercise, source, "two maps, equal weights")
+
+
+def test_the_function_of_the_chapter_is_no_answer():
+    """It makes the map of one picture."""
+    exercise = EXERCISES["14.fixed_cams"]
+    source = """
+def fixed_cams(body, head, x, labels):
+    maps = body(x).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(head(maps)[0, labels[0]], maps)
+    weight = slope.mean((2, 3))[0]
+    return torch.einsum("c,chw->hw", weight, maps.detach()[0]).relu()
 """
     assert_verdict(exercise, source, "two maps, equal weights")

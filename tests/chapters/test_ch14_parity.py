@@ -256,6 +256,9 @@ def test_integrated_gradients_of_a_line_and_of_the_baseline():
         lambda x: (weight * x).sum(), x, torch.zeros_like(x), 1
     )
     torch.testing.assert_close(shares, weight * x)
+    start = draw(3, 4, seed=3)
+    shares = OURS.integrated_gradients(lambda x: (x**2).sum(), x, start, 1)
+    torch.testing.assert_close(shares, x**2 - start**2)  # the middle of the way
     baseline = x.clone()
     baseline[0] = 0
     shares = OURS.integrated_gradients(lambda x: (x**3).sum(), x, baseline, 4)
