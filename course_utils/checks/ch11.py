@@ -194,6 +194,7 @@ def as_convolution() -> list[Case]:
         def test(answer):
             linear = make(sizes, **switches)
             before = copy.deepcopy(linear.state_dict())
+            kept = [(p, p.requires_grad) for p in linear.parameters()]
             conv = turned(answer, linear, sizes)
             maps = _signed(2, *sizes, seed=2, dtype=linear.weight.dtype)
             wanted = linear(maps.flatten(1))[..., None, None]
@@ -201,6 +202,12 @@ def as_convolution() -> list[Case]:
             for name, value in linear.state_dict().items():
                 if not torch.equal(value, before[name]):
                     raise Wrong(f"{name} of the linear layer was changed")
+            after = [(p, p.requires_grad) for p in linear.parameters()]
+            if len(kept) != len(after) or any(
+                one is not other or needs != still
+                for (one, needs), (other, still) in zip(kept, after, strict=True)
+            ):
+                raise Wrong("the parameters of the linear layer were changed")
 
         return Case(says, test=test)
 
@@ -235,14 +242,25 @@ def as_convolution() -> list[Case]:
                 raise Wrong(f"{name} cannot be trained")
 
     def refused(answer):
-        try:
-            got = answer(make((2, 3, 4)), 3, 3, 4)
-        except ValueError:
-            return
-        raise Wrong(
-            "24 inputs are not 3 x 3 x 4: a ValueError was expected, got "
-            f"{type(got).__name__}"
-        )
+        for channels in (3, 1):  # too many, too few
+            try:
+                got = answer(make((2, 3, 4)), channels, 3, 4)
+            except ValueError:
+                continue
+            raise Wrong(
+                f"24 inputs are not {channels} x 3 x 4: a ValueError was expected, "
+                f"got {type(got).__name__}"
+            )
+
+    def elsewhere(answer):
+        linear = make((2, 2, 2)).to("meta")  # a device without values
+        conv = turned(answer, linear, (2, 2, 2))
+        for name, parameter in conv.named_parameters():
+            if parameter.device != linear.weight.device:
+                raise Wrong(
+                    f"the linear layer lies on {linear.weight.device}, {name} on "
+                    f"{parameter.device}"
+                )
 
     return [
         scores("one pixel, one channel", (1, 1, 1)),
@@ -255,6 +273,7 @@ def as_convolution() -> list[Case]:
         Case("a larger map", test=larger),
         Case("memory of its own", test=memory),
         Case("it can be trained", test=trained),
+        Case("on the device of the linear layer", test=elsewhere),
         Case("sizes that do not fit", test=refused),
     ]
 
@@ -301,10 +320,12 @@ def unit_variance() -> list[Case]:
             call(answer, model, batch)
             if not torch.equal(given, batch):
                 raise Wrong("the batch was changed")
-            for (name, got), expected in zip(
-                model.named_parameters(), wanted.parameters(), strict=True
-            ):
-                _same(f"parameter {name}", got, expected, 1e-4)
+            found = dict(model.named_parameters())
+            names = [name for name, _ in wanted.named_parameters()]
+            if list(found) != names:
+                raise Wrong(f"the parameters must stay {names}, got {list(found)}")
+            for name, expected in wanted.named_parameters():
+                _same(f"parameter {name}", found[name], expected, 1e-4)
 
         return Case(says, test=test)
 
@@ -368,6 +389,7 @@ def unit_variance() -> list[Case]:
                 raise Wrong(f"{name} of a BatchNorm2d was changed")
 
     rows, maps = _signed(7, 3, seed=9), _signed(3, 2, 6, 5, seed=9)
+    batches = (nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     flat = (nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 4))
     return [
         Case("no layers", test=lambda answer: call(answer, nn.Sequential(), rows)),
@@ -383,5 +405,6 @@ def unit_variance() -> list[Case]:
         Case("other layers stay", test=normalized),
         Case("still trainable, in place", test=gradients),
         Case("the mode stays", test=mode),
+        case("training mode is respected", rows, *batches),
         Case("evaluation mode is respected", test=evaluation),
     ]

@@ -123,7 +123,41 @@ CHANGES = [
         "weight.unflatten(1, (channels, height, width))",
         None,
     ),
+    (
+        "as_convolution",
+        "linear.in_features != channels",
+        "linear.in_features < channels",
+        "it raised RuntimeError",
+    ),
+    ("as_convolution", "device=weight.device,", "", "it raised NotImplementedError"),
+    (
+        "as_convolution",
+        "weight, bias = linear.weight.detach(), linear.bias",
+        "weight, bias = linear.requires_grad_(False).weight, linear.bias",
+        "the parameters of the linear layer were changed",
+    ),
+    (
+        "as_convolution",
+        "bias=bias is not None, ",
+        "stride=(height, width), bias=bias is not None, ",
+        "a larger map",
+    ),
     ("unit_variance", "layer.bias.zero_()", "pass", "one linear layer"),
+    (
+        "unit_variance",
+        "layer.bias.zero_()",
+        "layer.bias = None",
+        "the parameters must stay",
+    ),
+    ("unit_variance", "/= spread", "/= layer(x).std(1).mean()", "one linear layer"),
+    (
+        "unit_variance",
+        "            if layer.bias is not None:\n                layer.bias.zero_()\n"
+        "            spread = layer(x).std(correction=0)\n",
+        "            spread = layer(x).std(correction=0)\n"
+        "            if layer.bias is not None:\n                layer.bias.zero_()\n",
+        "one linear layer",
+    ),
     ("unit_variance", "@torch.no_grad()\n", "", "RuntimeError"),
     ("unit_variance", "correction=0", "correction=1", "one linear layer"),
     (
@@ -184,6 +218,75 @@ def unit_variance(model, batch):
                 layer.bias.zero_()
     return model
 """
+IN_EVALUATION = """
+@torch.no_grad()
+def unit_variance(model, batch):
+    x, training = batch, model.training
+    model.eval()
+    for layer in model:
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            if layer.bias is not None:
+                layer.bias.zero_()
+            spread = layer(x).std(correction=0)
+            if spread > 0:
+                layer.weight /= spread
+        x = layer(x)
+    return model.train(training)
+"""
+OLD_OUTPUT = """
+@torch.no_grad()
+def unit_variance(model, batch):
+    x = batch
+    for layer in model:
+        y = layer(x)
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            if layer.bias is not None:
+                layer.bias.zero_()
+                y = layer(x)
+            if y.std(correction=0) > 0:
+                layer.weight /= y.std(correction=0)
+        x = y
+    return model
+"""
+IN_LOOPS = """
+def fixed_conv(x, weight, bias, stride, padding):
+    x = F.pad(x, [padding] * 4)
+    k = weight.shape[-1]
+    tops = range(0, x.shape[2] - k + 1, stride)
+    lefts = range(0, x.shape[3] - k + 1, stride)
+    result = x.new_zeros(len(x), len(weight), len(tops), len(lefts))
+    for i, top in enumerate(tops):
+        for j, left in enumerate(lefts):
+            window = x[:, None, :, top:top + k, left:left + k]
+            result[:, :, i, j] = (window * weight).sum((2, 3, 4)) + bias
+    return result
+"""
+AS_LAYER = """
+def fixed_conv(x, weight, bias, stride, padding):
+    layer = nn.Conv2d(weight.shape[1], len(weight), weight.shape[-1], stride, padding)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer(x)
+"""
+EVEN_KERNELS = """
+def same_padding(kernel, dilation=1):
+    if kernel % 2 == 0:
+        raise ValueError("even")
+    return (kernel - 1) // 2 * dilation
+"""
+TOO_FEW = """
+def same_padding(kernel, dilation=1):
+    return kernel // 2 * dilation
+"""
+BY_CENTER = """
+def seen(layers, index):
+    width, distance = 1, 1
+    for kernel, stride, padding in layers:
+        width += (kernel - 1) * distance
+        distance *= stride
+    return index * distance - width // 2, index * distance + width // 2
+"""
 FORWARD = """
 def seen(layers, index):
     width, distance, start = 1, 1, 0
@@ -223,6 +326,13 @@ def test_changed_solutions(name, old, new, says):
     [
         ("fixed_conv", WITH_CONV2D, "a ready-made convolution was called"),
         ("unit_variance", ALL_AT_ONCE, "one linear layer"),
+        ("unit_variance", IN_EVALUATION, "training mode is respected"),
+        ("unit_variance", OLD_OUTPUT, "two layers"),
+        ("fixed_conv", IN_LOOPS, None),
+        ("fixed_conv", AS_LAYER, "a ready-made convolution was called"),
+        ("same_padding", EVEN_KERNELS, "a kernel of 2 that reaches over 3"),
+        ("same_padding", TOO_FEW, "a kernel of 2"),
+        ("seen", BY_CENTER, "one window"),
         ("seen", FORWARD, None),
         ("same_padding", BY_SIZES, None),
         ("as_convolution", OUTPUT_ONLY, "an nn.Conv2d was expected"),
@@ -232,8 +342,8 @@ def test_other_answers(name, source, says):
     assert_verdict(EXERCISES[f"11.{name}"], source, says)
 
 
-def test_each_fault_of_the_text_alone_is_refused():
-    """The convolution that the text prints, and answers that mend two faults only."""
+def test_the_convolution_that_the_text_prints_is_refused():
+    """All three faults at once; test_changed_solutions has them one by one."""
     faults = {
         "[padding] * 4": "[padding, padding]",
         "weight.flatten(1)": "weight.permute(0, 2, 3, 1).flatten(1)",

@@ -32,10 +32,18 @@ def test_the_stored_figures():
     assert max(sizes) / min(sizes) < 1.01  # the same size
 
 
-def test_a_few_pictures_are_learned():
-    """A quarter of the pictures, twelve passes: half of them are learned (measured)."""
+def test_a_few_pictures_are_learned(monkeypatch):
+    """Four of each kind, in batches of 8: after twelve passes 25 of 48 are named right.
+
+    Measured with seed 2, in 9 CPU-seconds of a loaded machine; guessing gives 4.
+    """
     torch.set_num_threads(1)
-    run = classify.train("convnet", seed=2, epochs=12, each=25)
+    read = classify._read
+    monkeypatch.setattr(
+        classify, "_read", lambda split, each=None: read(split, each or 4)
+    )
+    monkeypatch.setattr(classify, "BATCH", 8)
+    run = classify.train("convnet", seed=2, epochs=12, each=4)
     assert run["model"] == "convnet" and run["seed"] == 2 and run["seconds"] > 0
     assert run["train"] > 2 / 12
 
