@@ -288,6 +288,18 @@ def fixed_body() -> list[Case]:
                     "in the order that the text gives?"
                 )
 
+    def large(answer):
+        net = make(answer)
+        x = uniform(1, 3, 16, 16, dtype=torch.float32) * 1e4
+        for place, (got, right) in enumerate(
+            zip(returned(net, x), _body_maps(net, x), strict=True), 1
+        ):
+            if got.max() < 0.9 * right.max():
+                raise Wrong(
+                    f"map {place} reaches {got.max().item():.0f}, and should reach "
+                    f"{right.max().item():.0f}: is a ReLU6 in the place of a ReLU?"
+                )
+
     def trained(answer):
         net = make(answer).train()
         maps = net(uniform(2, 3, 16, 16, dtype=torch.float32))
@@ -305,6 +317,7 @@ def fixed_body() -> list[Case]:
         Case("the kernels", test=parameters),
         Case("the shapes of the maps", test=sizes),
         Case("the values of the maps", test=values),
+        Case("large values", test=large),
         Case("gradients reach each parameter", test=trained),
         Case("no picture", test=empty),
     ]
@@ -352,7 +365,7 @@ def maps_of() -> list[Case]:
     x = uniform(2, 1, 3, 3, dtype=torch.float32)
 
     def run(answer, model, names, images=x):
-        before = _hooks(model)
+        before, mode = _hooks(model), model.training
         found = answer(model, images.clone(), names)
         if not isinstance(found, dict):
             raise Wrong(f"a dictionary is expected, got {type(found).__name__}")
@@ -360,8 +373,10 @@ def maps_of() -> list[Case]:
             raise Wrong(f"the keys should be {list(names)}, got {list(found)}")
         if _hooks(model) != before:
             raise Wrong(
-                f"the model had {before} hooks, and has {_hooks(model)} afterwards"
+                f"hooks in the model before: {before}, afterwards: {_hooks(model)}"
             )
+        if model.training != mode:
+            raise Wrong("the mode of the model was changed")
         return found
 
     def same(name, got, right):
@@ -413,6 +428,14 @@ def maps_of() -> list[Case]:
             raise Wrong(f"the model should be called once, it was {len(calls)} times")
         same("inner", found["inner"], model.inner(torch.relu(model.first(x))))
 
+    def others(answer):
+        model, calls = _filled(_Writer()).train(), []
+        model.first.register_forward_hook(lambda *_: calls.append(1))
+        run(answer, model, ["first"])
+        model(x)
+        if len(calls) != 2:
+            raise Wrong("a hook that first had before does not work afterwards")
+
     def gradients(answer):
         model = _filled(_Writer())
         run(answer, model, ["first"])["first"].sum().backward()
@@ -455,6 +478,7 @@ def maps_of() -> list[Case]:
         Case("a part that is called twice", test=last_call),
         Case("the empty name is the model", test=whole),
         Case("the model is called once", test=once),
+        Case("a part that has a hook already", test=others),
         Case("gradients flow", test=gradients),
         Case("an error in the model", test=after_error),
         Case("an unknown name", test=unknown),

@@ -80,7 +80,7 @@ CHANGES = [
         "fixed_body",
         "nn.ReLU(inplace=True)]",
         "nn.ReLU6(inplace=True)]",
-        None,  # values stay below 6 here: see the next test
+        "is a ReLU6 in the place of a ReLU?",
     ),
     ("fixed_body", "1 + place % 2", "2", "map 2 should have the shape"),
     ("fixed_body", "return tuple(maps)", "return x", "seven maps"),
@@ -119,7 +119,21 @@ CHANGES = [
         "maps_of",
         "    try:\n",
         "    model.train()\n    try:\n",
-        None,
+        "the mode of the model was changed",
+    ),
+    (
+        "maps_of",
+        "    try:\n",
+        "    model.eval()\n    try:\n",
+        "the mode of the model was changed",
+    ),
+    (
+        "maps_of",
+        "            handle.remove()",
+        "            handle.remove()\n"
+        "        for part in parts.values():\n"
+        "            part._forward_hooks.clear()",
+        "hooks in the model before: 1, afterwards: 0",
     ),
     ("merged", "(1, 1, 1, 1)", "(2, 0, 2, 0)", "the sum of the branches"),
     ("merged", "1, 1] += 1", "1, 1] = 1", "the sum of the branches"),
