@@ -68,6 +68,12 @@ CHANGES = [
     ("dataset_loss", 'reduction="sum")', 'reduction="mean")', ""),
     ("dataset_loss", " if count else math.nan", "", "ZeroDivisionError"),
     ("dataset_loss", " if count else math.nan", " if count else 0.0", "expected nan"),
+    (
+        "dataset_loss",
+        "total / count if count else math.nan",
+        "total / max(count, 1e-9) if (labels != -100).any() else math.nan",
+        "every label has weight 0",
+    ),
     ("dataset_loss", "losses.item()", "losses", "a Python float is wanted"),
     (
         "dataset_loss",
@@ -106,6 +112,19 @@ CHANGES = [
     ("fixed_loss", "losses.sum() / weight[labels].sum()", "losses.mean()", "weights"),
     ("fixed_loss", "weight[labels].sum()", "kept.numel()", "unknown pixels"),
     ("fixed_loss", "weight[labels].sum()", "weight.sum()", ""),
+    (
+        "fixed_loss",
+        "weight[labels].sum()",
+        "weight[labels].sum().clamp(min=1e-6)",
+        "no pixel is known",
+    ),
+    ("fixed_loss", "weight[labels].sum()", "(weight[labels].sum() + 1e-7)", "no pixel"),
+    (
+        "fixed_loss",
+        "kept = labels != 255",
+        "kept = labels != 255\n    if not kept.any():\n        return logits.sum() * 0",
+        "no pixel is known",
+    ),
     (
         "fixed_loss",
         "labels = labels[kept]",
@@ -176,6 +195,12 @@ CHANGES = [
         "torch.logaddexp(total, logits.logsumexp(1))",
         "total.maximum(logits.logsumexp(1))",
         "two equal pieces",
+    ),
+    (
+        "chunked_loss",
+        "total = features.new_full",
+        "size = 2 * size\n    total = features.new_full",
+        "a tensor of 8000 elements",
     ),
     ("chunked_loss", "-math.inf", "0.0", "one piece"),
     ("chunked_loss", "place >= 0", "place > 0", ""),
