@@ -195,7 +195,7 @@ def repaired() -> list[Case]:
 
     padded = torch.tensor([[True, True, False]])
     each = torch.stack([everything(3).tril(), everything(3)])[:, None]
-    rows = "do the weights of each query add up to 1?"
+    rows = "is the root right, and do the weights of each query add up to 1?"
     masks = "does a forbidden key take part in the softmax?"
     views = "does each head get the features of one token?"
     return [
@@ -274,6 +274,7 @@ def reads() -> list[Case]:
             raise Wrong("a gradient was left behind in the function's own weights")
 
     x = uniform(3, 4, seed=3)
+    start = x[:2].clone()
     trained = uniform(2, 4, seed=4).requires_grad_()
     return [
         case("each token itself", lambda x: 2 * x, x[:2], ["x.", ".x"]),
@@ -294,6 +295,13 @@ def reads() -> list[Case]:
         ),
         case("behind a layer normalization", centered, x, ["x..", "xx.", "xxx"]),
         case("slopes that cancel", opposed, x[:2], ["xx"]),
+        case(
+            "slopes that cancel in one token",
+            lambda x: x[:, :1] - x[:, 1:2],
+            x[:2],
+            ["x.", ".x"],
+        ),
+        case("outputs of 0", lambda x: x - start, x[:2], ["x.", ".x"]),
         case("a constant", lambda x: torch.ones(2, 4), x, ["...", "..."]),
         case(
             "constant in part",
@@ -379,10 +387,17 @@ def merge() -> list[Case]:
             tensor([[9.0]]),
             tensor([1000.0]),
         ),
+        case(
+            "queries far apart",
+            tensor([[[1.0], [2.0]], [[3.0], [6.0]]]),
+            tensor([[0.0, 1000.0], [0.0, 1000.0]]),
+            tensor([[2.0], [4.0]]),
+            tensor([math.log(2), 1000 + math.log(2)]),
+        ),
         case("a machine without a key for one query", *blind()),
         case(
             "no machine has a key",
-            tensor([[[0.0, 0.0]], [[0.0, 0.0]]]),
+            tensor([[[1.0, 2.0]], [[3.0, 4.0]]]),
             tensor([[-inf], [-inf]]),
             tensor([[0.0, 0.0]]),
             tensor([-inf]),

@@ -76,6 +76,9 @@ CHANGES = [
     ("reads", "for number in numbers:", "for number in [numbers.sum()]:", "behind"),
     ("reads", "for number in numbers:", "for number in numbers[:1]:", "turned"),
     ("reads", ".any(-1)", ".all(-1)", "the table is wrong"),
+    ("reads", "(slope != 0).any(-1)", "slope.sum(-1) != 0", "cancel in one token"),
+    ("relative_bias", "n > span", "n >= span", "one token"),
+    ("repaired", "math.sqrt(d // self.heads)", "math.sqrt(self.heads)", "root right"),
     ("reads", "found[i] |=", "found[i] =", "the table is wrong"),
     ("reads", "x.detach().clone().requires_grad_()", "x.requires_grad_()", "changed"),
     ("reads", "@torch.enable_grad()\n", "", "under torch.no_grad()"),
@@ -164,9 +167,37 @@ def reads(function, x):
     found = torch.zeros(len(out), len(x), dtype=torch.bool)
     for j in range(len(x)):
         moved = x.clone()
-        moved[j] += 1.0
+        moved[j] *= 3.0
         found[:, j] = (function(moved) != out).any(-1)
     return found
+"""
+ADDED = """
+@torch.enable_grad()
+def reads(function, x):
+    x = x.detach().clone().requires_grad_()
+    out = function(x)
+    found = torch.zeros(len(out), len(x), dtype=torch.bool)
+    if not out.requires_grad:
+        return found
+    for i, row in enumerate(out):
+        (slope,) = torch.autograd.grad(
+            row.square().sum(), x, retain_graph=True, materialize_grads=True)
+        found[i] = (slope != 0).any(-1)
+    return found
+"""
+ONE_TOP = """
+def merge(outs, logs):
+    top = logs.amax() if logs.numel() else 0.0
+    raised = (logs - (0.0 if top == -math.inf else top)).exp()
+    total = raised.sum(0)
+    out = (raised[..., None] * outs).sum(0) / total.masked_fill(total == 0, 1)[:, None]
+    return out, total.log() + top
+"""
+EVEN = """
+def merge(outs, logs):
+    total = logs.logsumexp(0)
+    shares = torch.where(total == -math.inf, 1 / len(logs), (logs - total).exp())
+    return (shares[..., None] * outs).sum(0), total
 """
 ONE_BY_ONE = """
 def merge(outs, logs):
@@ -208,6 +239,10 @@ def allowed_pairs(lengths, n, causal):
     [
         ("reads", JACOBIAN, "no outputs"),
         ("reads", POKED, "rounding"),
+        ("reads", ADDED, "outputs of 0"),
+        ("reads", ADDED.replace("square", "abs"), "outputs of 0"),
+        ("merge", ONE_TOP, "queries far apart"),
+        ("merge", EVEN, "no machine has a key"),
         ("merge", ONE_BY_ONE, None),
         ("repaired", LIBRARY_HEADS, None),
         ("allowed_pairs", ROWS, None),
