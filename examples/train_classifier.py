@@ -55,10 +55,8 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
 
 def load(folder: Path, side: int) -> tuple[tuple[Tensor, Tensor], list[str]]:
     """Pictures (N, 3, side, side), uint8, and labels (N,); the names of the classes."""
-    read = transforms.Compose(
-        [transforms.Resize((side, side)), transforms.PILToTensor()]
-    )
-    found = datasets.ImageFolder(folder, read)
+    steps = [transforms.Resize((side, side)), transforms.PILToTensor()]
+    found = datasets.ImageFolder(folder, transforms.Compose(steps))
     images = [image for image, _ in tqdm(found, folder.name, disable=None)]
     return (torch.stack(images), torch.tensor(found.targets)), found.classes
 
@@ -147,7 +145,7 @@ def start_or_resume(state: checkpoints.State, settings: dict, chosen) -> None:
     before = json.loads(kept.read_text(encoding="utf-8"))
     for name, value in settings.items():
         if before.get(name) != value:
-            sys.exit(f"error: it began with {name} {before.get(name)!r}, not {value!r}")
+            sys.exit(f"error: the run has {name} {before.get(name)!r}, not {value!r}")
     state.load(last)
 
 
