@@ -90,7 +90,7 @@ def patience() -> list[Case]:
         runs("one value", 1, [0.5], [no], 0.5),
         runs("it grows", 1, [0.1, 0.2, 0.3], [no] * 3, 0.3),
         runs("patience 1", 1, [0.5, 0.4], [no, yes], 0.5),
-        runs("the example", 2, [0.5, 0.6, 0.6, 0.55], [no, no, no, yes], 0.6),
+        runs("the example", 2, [0.5, 0.6, 0.6, 0.5], [no, no, no, yes], 0.6),
         runs(
             "better again just in time",
             2,
