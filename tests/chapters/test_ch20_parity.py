@@ -4,6 +4,7 @@ The functions are the chapter's own; the cells run with their text at hand, beca
 chapter plants its mistakes by changing the text.
 """
 
+import copy
 import importlib.util
 import linecache
 import math
@@ -26,6 +27,7 @@ WANTED = (
     "few, few_labels",
     "def frozen",
     "def one_batch",
+    "def shuffled",
     "SOURCE =",
     "MISTAKES =",
 )
@@ -177,7 +179,7 @@ def test_an_epoch_is_the_same_after_a_restart(page):
     for epoch in range(3):
         if epoch == 2:
             for new, old in zip(parts(again), parts(whole), strict=True):
-                new.load_state_dict(old.state_dict())
+                new.load_state_dict(copy.deepcopy(old.state_dict()))
             state = torch.get_rng_state()  # of the dropout
         page["train_epoch"](whole, *data, epoch)
     torch.set_rng_state(state)
