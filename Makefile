@@ -41,10 +41,10 @@ costs: environment  ## the same, and record what each file cost
 run: environment  ## re-execute a chapter in place: make run CHAPTER=03_tensors
 	@$(PY) -m booktools.run_chapter "$(CHAPTER)"
 
-lint: environment  ## ruff (package, tools, tests, chapters) and codespell
+lint: environment  ## ruff (package, examples, tools, tests, chapters) and codespell
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check course_utils experiments booktools benchmarks tests conftest.py _ext
-	$(PY) -m codespell_lib *.md chapters template course_utils experiments booktools benchmarks tests
+	$(PY) -m ruff format --check course_utils examples experiments booktools benchmarks tests conftest.py _ext
+	$(PY) -m codespell_lib *.md chapters template course_utils examples experiments booktools benchmarks tests
 
 repository: environment  ## set the public address: make repository URL=https://github.com/you/fork
 	@$(PY) -m booktools.repository "$(URL)"

@@ -23,7 +23,10 @@ from booktools import notebook
 
 ROOT = notebook.ROOT
 PACKAGE = ROOT / "course_utils"
-OURS = {"experiments", "booktools", "benchmarks", "tests", "conftest", "template"}
+OURS = {
+    *("benchmarks", "booktools", "examples", "experiments", "tests"),
+    *("conftest", "template"),
+}
 
 
 def sources(folder=PACKAGE) -> dict[str, str]:
@@ -139,15 +142,23 @@ def test_chapters_import_no_other_code_of_ours():
     assert foreign(notebooks()) == []
 
 
+def test_examples_import_no_other_code_of_ours():
+    found = sources(ROOT / "examples")
+    assert found and foreign(found) == []
+    for name, source in found.items():  # readers copy them: they stay short
+        assert len(source.splitlines()) <= 200, name
+
+
 def test_no_circle_of_imports():
     assert circle(sources()) == []
 
 
 def users() -> list[str]:
-    """The sources that count: chapters, experiments, and what make runs by name."""
+    """The sources that count: chapters, programs, and what make runs by name."""
     run = re.findall(r"-m (course_utils[\w.]*)", (ROOT / "Makefile").read_text())
     commands = [f"import {name}" for name in run]
-    return [*notebooks().values(), *sources(ROOT / "experiments").values(), *commands]
+    folders = [sources(ROOT / name).values() for name in ("examples", "experiments")]
+    return [*notebooks().values(), *folders[0], *folders[1], *commands]
 
 
 def test_every_module_is_used():
