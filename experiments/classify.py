@@ -12,8 +12,6 @@ One thread, on the CPU. Seconds are CPU-seconds of the reference machine
 (:mod:`benchmarks.yardstick`).
 """
 
-import argparse
-import datetime
 import json
 import sys
 import time
@@ -24,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import yardstick
 from course_utils import classification, files
 from course_utils.classification import convnet, normalize
-from course_utils.datasets import objects, results
+from course_utils.datasets import objects
+from experiments import stored
 
 __all__ = [
     "CEILING",
@@ -124,8 +122,8 @@ def train(name: str, seed: int, epochs: int = EPOCHS, each: int | None = None) -
             optimizer.step()
             schedule.step()
         seconds += time.process_time() - start
-        curve["train"].append(_accuracy(model, images, labels))
-        curve["val"].append(_accuracy(model, *held))
+        curve["train"].append(stored.accuracy(model, images, labels))
+        curve["val"].append(stored.accuracy(model, *held))
     weights = sum(p.numel() for p in model.parameters())
     found = {"model": name, "seed": seed, "weights": weights}
     found |= {split: curve[split][-1] for split in curve}
@@ -137,56 +135,35 @@ def _read(split: str, each: int | None = None) -> tuple[Tensor, Tensor]:
     return normalize(images), labels
 
 
-@torch.no_grad()
-def _accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    model.eval()
-    return (model(images).argmax(1) == labels).double().mean().item()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.classify", description="How hard data/objects is."
+    """Run the command; returns its exit status."""
+    chosen = stored.options(
+        "classify",
+        "How hard data/objects is.",
+        "one seed, and the floor",
+        arguments,
+        weights="one seed, stored for the chapters",
     )
-    parser.add_argument("--check", action="store_true", help="one seed, and the floor")
-    parser.add_argument(
-        "--weights", action="store_true", help="one seed, stored for the chapters"
-    )
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    speed = yardstick.factor(yardstick.measure())
+    speed = stored.reference_speed()
+    few = chosen.check or chosen.weights
     runs = []
-    wanted = (
-        [("convnet", 0)]
-        if chosen.check or chosen.weights
-        else [(m, s) for m in MODELS for s in SEEDS]
-    )
-    for name, seed in wanted:
+    for name, seed in (
+        [("convnet", 0)] if few else [(m, s) for m in MODELS for s in SEEDS]
+    ):
         run = train(name, seed)
         model = run.pop("trained")
         run["seconds"] = round(run["seconds"] * speed, 1)
-        run |= {split: round(run[split], 4) for split in ("train", "val")}
-        run["curve"] = {k: [round(v, 4) for v in c] for k, c in run["curve"].items()}
-        runs.append(run)
-        print(json.dumps(run), flush=True)
+        runs.append(stored.significant(run))
+        print(json.dumps(runs[-1]), flush=True)
     missed = [r for r in runs if r["model"] == "convnet" and r["val"] < FLOOR]
     missed += [r for r in runs if r["model"] != "convnet" and r["val"] > CEILING]
-    if missed:
-        print(f"beyond the bounds: {missed}", file=sys.stderr)
-        return 1
-    if chosen.weights:
+    if chosen.weights and not missed:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         with files.replacing(classification.OBJECTS_FILE) as new:
             save_file(state, new)
-    elif not chosen.check:
-        found = {
-            "command": "python -m experiments.classify",
-            "date": datetime.date.today().isoformat(),
-            "epochs": EPOCHS,
-            "runs": runs,
-        }
-        text = json.dumps(found, indent=1) + "\n"
-        files.write_file(results.FOLDER / "objects.json", text)
-    return 0
+    return stored.store(
+        "objects", runs, missed, not few, module="classify", epochs=EPOCHS
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ by SGD, too, so that the two causes can be told apart. One thread, on the CPU. S
 are CPU-seconds of the reference machine (:mod:`benchmarks.yardstick`).
 """
 
-import argparse
-import datetime
 import json
 import sys
 import time
@@ -21,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import yardstick
-from course_utils import files
-from course_utils.datasets import objects, results
+from course_utils.datasets import objects
+from experiments import stored
 
 __all__ = ["DEPTHS", "GAP", "KINDS", "RATES", "Net", "gradients", "main", "train"]
 
@@ -155,12 +152,8 @@ def train(
         )
     else:
         steps = torch.optim.Adam(model.parameters(), RATES["Adam"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        steps,
-        RATES[optimizer],
-        total_steps=epochs * -(-len(images) // BATCH),
-        pct_start=0.3,
-        cycle_momentum=False,
+    schedule = stored.one_cycle(
+        steps, RATES[optimizer], epochs * -(-len(images) // BATCH)
     )
     start, losses = time.process_time(), []
     for _ in range(epochs):
@@ -181,40 +174,20 @@ def train(
         "seed": seed,
         "weights": sum(p.numel() for p in model.parameters()),
         "losses": losses,
-        "train": _accuracy(model, images, labels),
-        "val": _accuracy(model, *pictures("val")),
+        "train": stored.accuracy(model, images, labels),
+        "val": stored.accuracy(model, *pictures("val")),
         "before": before,
         "after": gradients(model, images, labels),
         "seconds": seconds,
     }
 
 
-@torch.no_grad()
-def _accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    mode = model.training
-    right = model.eval()(images).argmax(1) == labels
-    model.train(mode)
-    return right.double().mean().item()
-
-
-def _rounded(run: dict, speed: float) -> dict:
-    run = run | {"seconds": round(run["seconds"] * speed, 1)}
-    for name in ("train", "val"):
-        run[name] = round(run[name], 4)
-    for name in ("losses", "before", "after"):
-        run[name] = [float(f"{value:.4g}") for value in run[name]]
-    return run
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.residual", description="Plain and residual nets."
+    chosen = stored.options(
+        "residual", "Plain and residual nets.", "one pair, and the gap", arguments
     )
-    parser.add_argument("--check", action="store_true", help="one pair, and the gap")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    speed = yardstick.factor(yardstick.measure())
+    speed = stored.reference_speed()
     wanted = [(kind, 20, 0, "Adam") for kind in KINDS]
     if not chosen.check:
         nets = [(depth, "Adam") for depth in DEPTHS] + [(20, "SGD")]
@@ -226,29 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
     runs = []
     for one in wanted:
-        runs.append(_rounded(train(*one), speed))
+        run = train(*one)
+        run["seconds"] = round(run["seconds"] * speed, 1)
+        runs.append(stored.significant(run))
         print(json.dumps(runs[-1]), flush=True)
     pair = {
         run["kind"]: run["train"]
         for run in runs
         if (run["depth"], run["optimizer"], run["seed"]) == (20, "Adam", 0)
     }
-    if pair["residual"] - pair["plain"] < GAP:
-        print(f"the gap is below {GAP}: {pair}", file=sys.stderr)
-        return 1
-    if not chosen.check:
-        found = {
-            "command": "python -m experiments.residual",
-            "date": datetime.date.today().isoformat(),
-            "each": EACH,
-            "epochs": EPOCHS,
-            "batch": BATCH,
-            "rates": RATES,
-            "runs": runs,
-        }
-        text = json.dumps(found) + "\n"
-        files.write_file(results.FOLDER / "residual.json", text)
-    return 0
+    missed = [pair] if pair["residual"] - pair["plain"] < GAP else []
+    settings = {"each": EACH, "epochs": EPOCHS, "batch": BATCH, "rates": RATES}
+    return stored.store("residual", runs, missed, not chosen.check, **settings)
 
 
 if __name__ == "__main__":

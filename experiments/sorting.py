@@ -8,8 +8,6 @@ thread, on the CPU. Seconds are CPU-seconds of the reference machine
 (:mod:`benchmarks.yardstick`).
 """
 
-import argparse
-import datetime
 import json
 import sys
 import time
@@ -17,10 +15,8 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks import yardstick
 from booktools import chapter_code
-from course_utils import files
-from course_utils.datasets import results
+from experiments import stored
 
 __all__ = ["EACH", "FLOOR", "LENGTHS", "SEEDS", "STEPS", "chapter", "main", "train"]
 
@@ -115,13 +111,11 @@ def example(model: torch.nn.Module, digits: Sequence[int] = EXAMPLE) -> dict:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.sorting", description="Chapter 28's sorting models."
+    """Run the command; returns its exit status."""
+    chosen = stored.options(
+        "sorting", "Chapter 28's sorting models.", "one seed, and the floor", arguments
     )
-    parser.add_argument("--check", action="store_true", help="one seed, and the floor")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    speed = yardstick.factor(yardstick.measure())
+    speed = stored.reference_speed()
     runs, shown = [], None
     wanted = (
         [(0, True)] if chosen.check else [(s, p) for p in (True, False) for s in SEEDS]
@@ -134,21 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         brief = {key: run[key] for key in ("seed", "places", "exact", "seconds")}
         print(json.dumps(brief), flush=True)
     missed = [r["seed"] for r in runs if r["places"] and r["exact"]["6"] < FLOOR]
-    if missed:
-        print(f"below {FLOOR}: seeds {missed}", file=sys.stderr)
-        return 1
-    if not chosen.check:
-        head = {
-            "command": "python -m experiments.sorting",
-            "date": datetime.date.today().isoformat(),
-            "steps": list(range(EACH, STEPS + 1, EACH)),
-        }
-        lines = ",\n".join(json.dumps(run) for run in runs)
-        text = json.dumps(head)[:-1] + f', "runs": [\n{lines}\n],\n"example": '
-        files.write_file(
-            results.FOLDER / "sorting.json", text + json.dumps(shown) + "}\n"
-        )
-    return 0
+    steps = list(range(EACH, STEPS + 1, EACH))
+    return stored.store(
+        "sorting", runs, missed, not chosen.check, steps=steps, example=shown
+    )
 
 
 if __name__ == "__main__":

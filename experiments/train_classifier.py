@@ -8,10 +8,7 @@ are CPU-seconds of the whole program, from its start, on the reference machine
 (:mod:`benchmarks.yardstick`).
 """
 
-import argparse
 import csv
-import datetime
-import json
 import os
 import resource
 import subprocess
@@ -20,11 +17,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from benchmarks import yardstick
-from course_utils import files
-from course_utils.datasets import results
+from experiments import stored
 
 __all__ = ["FLOOR", "LIMIT", "SCRIPT", "SEEDS", "main", "run"]
 
@@ -73,27 +67,16 @@ def run(seed: int, *options: str) -> dict:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.train_classifier")
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    """Run the command; returns its exit status."""
+    chosen = stored.options(
+        "train_classifier", "What the example reaches.", "write nothing", arguments
+    )
     runs = []
     for seed in SEEDS:
         runs.append(run(seed))
         print({k: v for k, v in runs[-1].items() if k != "log"}, flush=True)
     missed = [r["seed"] for r in runs if r["best"] < FLOOR or r["seconds"] > LIMIT]
-    if chosen.check:
-        if missed:
-            print(f"beyond the bounds: seeds {missed}", file=sys.stderr)
-        return int(bool(missed))
-    found = {
-        "command": "python -m experiments.train_classifier",
-        "date": datetime.date.today().isoformat(),
-        "runs": runs,
-    }
-    file = results.FOLDER / "train_classifier.json"
-    files.write_file(file, json.dumps(found, indent=1) + "\n")
-    return int(bool(missed))
+    return stored.store("train_classifier", runs, missed, not chosen.check)
 
 
 if __name__ == "__main__":
