@@ -419,17 +419,26 @@ def random_shift() -> list[Case]:
 
     def both_ends(answer):
         transform = _made(answer, 2)
-        seen = set()
-        for seed in range(120):
+        drawn = []
+        for seed in range(500):
             box, _ = moves(_run(transform, seed))
-            seen.add((int(box[0, 0]) - 12, int(box[0, 1]) - 10))
+            drawn.append((int(box[0, 0]) - 12, int(box[0, 1]) - 10))
+        seen = set(drawn)
         steps = sorted({dx for dx, _ in seen}), sorted({dy for _, dy in seen})
         if steps != ([-2, -1, 0, 1, 2], [-2, -1, 0, 1, 2]):
             raise Wrong(f"with limit=2, dx came as {steps[0]} and dy as {steps[1]}")
         if len(seen) < 20:
             raise Wrong(
                 "dx and dy should be two draws, not one: of 25 combinations only "
-                f"{len(seen)} came in 120 calls"
+                f"{len(seen)} came in {len(drawn)} calls"
+            )
+        # 400 of 1000 are expected, give or take 15; where a drawn fraction is rounded,
+        # 250.
+        ends = sum(abs(step) == 2 for pair in drawn for step in pair)
+        if not 320 <= ends <= 480:
+            raise Wrong(
+                "with limit=2 all five steps should be as likely; of "
+                f"{2 * len(drawn)} draws {ends} gave -2 or 2, about 400 were expected"
             )
 
     def border(answer):

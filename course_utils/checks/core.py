@@ -353,6 +353,8 @@ def three_numbers(answer) -> list[float]:
     if not isinstance(answer, (tuple, list)) or len(answer) != 3:
         raise Wrong(f"three numbers are wanted, in order; got {answer!r}")
     try:
+        if any(isinstance(value, (str, bytes)) for value in answer):
+            raise TypeError
         return [float(value) for value in answer]
     except (TypeError, ValueError):
         raise Wrong(f"three plain numbers are wanted; got {answer!r}") from None

@@ -315,6 +315,7 @@ WRONG = [
     ("05.predict", (4.0, 7.0, 3.0), "was .grad reset"),
     ("05.predict", (4.0, 7.0), "three numbers are wanted"),
     ("05.predict", None, "three numbers are wanted"),
+    ("05.predict", ("4", "7", "10"), "three plain numbers are wanted"),
     ("05.fit_line", fit_accumulates, "not yet: two steps"),
     ("05.fit_line", fit_watched, "requires a gradient"),
     ("05.fit_line", fit_rebinds, "not yet: two steps"),

@@ -344,6 +344,12 @@ class ShiftRepeatsEdge(Shift):
         return F.crop(wide, n - params["dy"], n - params["dx"], height, width)
 
 
+class ShiftRounds(Shift):
+    def make_params(self, flat_inputs):
+        dx, dy = ((torch.rand(2) * 2 - 1) * self.limit).round().int().tolist()
+        return {"dx": dx, "dy": dy}
+
+
 class ShiftForward(Shift):
     def forward(self, image, target):
         return image, target
@@ -405,6 +411,7 @@ WRONG = {
     "07.random_shift": {
         ShiftOpenEnd: "both ends",
         ShiftOneDraw: "both ends",
+        ShiftRounds: "as likely",
         ShiftEachDraws: "move together",
         ShiftRolls: "over the border",
         ShiftLosesType: "came back as Tensor",

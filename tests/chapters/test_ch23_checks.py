@@ -178,6 +178,14 @@ def safe_tensor(boxes):
     return ops.box_iou(boxes, boxes).fill_diagonal_(0).max()
 
 
+def safe_margin(boxes):
+    return (
+        ops.box_iou(boxes, boxes).fill_diagonal_(0).max().item() + 1e-7
+        if (len(boxes) > 1)
+        else 0.0
+    )
+
+
 WRONG = {
     "23.voc_to_coco": {
         voc_no_plus: "one pixel",
@@ -219,6 +227,7 @@ WRONG = {
         safe_diagonal: "two people",
         safe_no_empty: "nobody",
         safe_next: "many",
+        safe_margin: "a smaller threshold",
         safe_tensor: "got a tensor, expected a float",
     },
 }
