@@ -5,6 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 FLOOR := .venv-floor
 SEEDS := 3
+STORED := classify residual sorting train_classifier digits
 FLOOR_READY := $(FLOOR)/.ready
 PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -56,8 +57,9 @@ data: environment  ## draw the bundled pictures again (data/README.md)
 	$(PY) -m experiments.scenes --out data/pedestrians
 	$(PY) -m experiments.objects --out data/objects
 
-experiments: environment  ## run chapter 27's experiments again (an hour and a half)
+experiments: environment  ## make data/results again (two hours; more on two cores)
 	$(PY) -m experiments.starts _build/experiments
+	set -e; for name in $(STORED); do $(PY) -m experiments.$$name; done
 
 test-slow: test-sweeps test-perturbed test-noise test-device test-floor test-colab test-training test-real  ## all slow proofs; run before an issue is closed
 
@@ -89,8 +91,9 @@ test-colab: environment  ## every chapter whole, in a stand-in for Google Colab
 test-training: environment  ## fine-tune on the bundled scenes, 3 seeds, and assert floors
 	$(PY) -m experiments.floors bundled
 
-test-real: environment  ## the same on the real Penn-Fudan, found through COURSE_REAL_DATA
+test-real: environment  ## the same on real pictures, found through COURSE_REAL_DATA
 	@$(PY) -m experiments.floors real --seeds $(SEEDS) $(if $(UPDATE),--update)
+	@$(PY) -m experiments.digits $(if $(UPDATE),,--check)
 
 clean:  ## remove what was rendered and cached (not the environment)
 	rm -rf _build .pytest_cache .ruff_cache
