@@ -186,7 +186,7 @@ CHANGES = [
     ("22.center_cells", _cells, {"rounds": True}, "the example|late|middle"),
     ("22.find_peaks", _peaks, {"strict": True}, "two equal neighbors"),
     ("22.find_peaks", _peaks, {"cross": True}, "across the corner"),
-    ("22.find_peaks", _peaks, {"sort": False}, "the best comes first"),
+    ("22.find_peaks", _peaks, {"sort": False}, "a single column"),
     ("22.find_peaks", _peaks, {"above": True}, "exactly the least value"),
     ("22.find_peaks", _wrapping, {}, "wrap|single|corner|best"),
     ("22.kmeans_step", _kmeans, {"near": "pixels"}, "near in pixels"),
