@@ -6,10 +6,10 @@
 
 It is the recipe of chapter 27: a detector that knows drawn objects learns to find
 people. ``--data`` is a folder in the layout of Penn-Fudan, ``--out`` receives
-``settings.json``, ``last.pt`` after each epoch, and a log for TensorBoard. Started again
-with the same ``--out`` the script goes on from ``last.pt``, and on the same CPUs it ends
-with the weights of an uninterrupted run, to the bit. All processes need one ``--out``
-that they all see.
+``settings.json``, ``last.pt`` after each epoch, and a log for TensorBoard. Started
+again with the same ``--out`` the script goes on from ``last.pt``, and on the same CPUs
+it ends with the weights of an uninterrupted run, to the bit. All processes need one
+``--out`` that they all see.
 """
 
 import argparse

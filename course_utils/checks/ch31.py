@@ -176,7 +176,10 @@ class _Comm:
             group.wait(self.rank, lambda: len(parts) == self.world, "all_reduce")
         shapes = {tuple(part.shape) for part in parts.values()}
         if len(shapes) > 1:
-            raise Wrong(f"the processes add tensors of different shapes: {shapes}")
+            raise Wrong(
+                f"the processes add tensors of different shapes, {shapes}: has one of "
+                "them left out an all_reduce?"
+            )
         with torch.no_grad():
             tensor.copy_(sum(parts[r] for r in range(self.world)))
 
