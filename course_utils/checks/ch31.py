@@ -57,25 +57,6 @@ def exact_shares() -> list[Case]:
 
 
 @exercise(
-    "31.loss_factors",
-    hint="The mean over n processes divides by n, so each term must weigh n divided by "
-    "the number of all objects. What has its own process divided by already?",
-)
-def loss_factors() -> list[Case]:
-    return [
-        Case("one process", args=([5],), expect=[1.0]),
-        Case("equal numbers", args=([3, 3],), expect=[1.0, 1.0]),
-        Case("the example", args=([12, 4],), expect=[1.5, 0.5]),
-        Case("a process without objects", args=([0, 6],), expect=[0.0, 2.0]),
-        Case("no objects at all", args=([0, 0, 0],), expect=[0.0, 0.0, 0.0]),
-        Case("three processes", args=([1, 2, 5],), expect=[0.375, 0.75, 1.875]),
-    ]
-
-
-# --- 3 ------------------------------------------------------------------------
-
-
-@exercise(
     "31.fill_buckets",
     hint="Go through the numbers backwards, and keep the bytes of the bucket that is "
     "being filled. Which limit holds depends on how many buckets there are.",
@@ -231,7 +212,7 @@ def _together(act, world: int) -> tuple[list, int]:
     return results, max(group.clocks)
 
 
-# --- 4 ------------------------------------------------------------------------
+# --- 3 ------------------------------------------------------------------------
 
 
 class _Sometimes(nn.Module):
@@ -332,7 +313,7 @@ def step_of_all() -> list[Case]:
     ]
 
 
-# --- 5 ------------------------------------------------------------------------
+# --- 4 ------------------------------------------------------------------------
 
 
 @exercise(
@@ -379,7 +360,7 @@ def tree_broadcast() -> list[Case]:
     ]
 
 
-# --- 6 ------------------------------------------------------------------------
+# --- 5 ------------------------------------------------------------------------
 
 
 @exercise(

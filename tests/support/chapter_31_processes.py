@@ -115,7 +115,7 @@ def data_parallel(ours):
 def no_sync(ours):
     found = []
     for wrap in (ours.DataParallel, nn.parallel.DistributedDataParallel):
-        model = wrap(ours.make_net(0).double())
+        model = wrap(ours.make_net(0))
         for k in range(3):
             x = drawn(6, 8, seed=10 * k + dist.get_rank())
             if isinstance(model, ours.DataParallel):
