@@ -15,6 +15,7 @@ it ends with the weights of an uninterrupted run, to the bit. All processes need
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -125,6 +126,8 @@ def main(arguments: list[str] | None = None) -> torch.nn.Module:
     rising = 0.1 if steps > 10 else 0.3  # of 10 steps a tenth divides by zero
     schedule = OneCycleLR(optimizer, chosen.rate, steps, pct_start=rising)
 
+    # DistributedDataParallel says so of filters of one pixel; it costs a copy, no more.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
     # Different in each process, or all would mirror and paste alike.
     runtime.seed_everything(chosen.seed * 1009 + distributed.rank())
     history = engine.fit(

@@ -53,20 +53,26 @@ def weights_equal(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def complaints(done) -> str:
+    """What the processes said, without torchrun's own report."""
+    lines = done.stderr.splitlines()
+    return "\n".join(line for line in lines if "error" in line.lower())[:4000]
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """By two processes, undisturbed."""
     out = tmp_path_factory.mktemp("runs") / "two"
     done = torchrun(SCRIPT, out)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, complaints(done)
     return out, done.stdout
 
 
 def test_killed_and_restarted_by_torchrun_equals_undisturbed(two, tmp_path):
     out, said = two
     done = torchrun(DYING, tmp_path / "killed", "--max-restarts=1")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Signal 9" in done.stderr or "SIGKILL" in done.stderr or "-9" in done.stderr
+    assert done.returncode == 0, complaints(done)
+    assert (tmp_path / "killed" / "killed").exists(), "nobody was killed"
     whole, killed = checkpoint(out), checkpoint(tmp_path / "killed")
     assert weights_equal(whole, killed) and whole["history"] == killed["history"]
     assert whole["epoch"] == killed["epoch"] == 2 and len(whole["generators"]) == 2
