@@ -9,7 +9,9 @@ people. ``--data`` is a folder in the layout of Penn-Fudan, ``--out`` receives
 ``settings.json``, ``last.pt`` after each epoch, and a log for TensorBoard. Started
 again with the same ``--out`` the script goes on from ``last.pt``, and on the same CPUs
 it ends with the weights of an uninterrupted run, to the bit. All processes need one
-``--out`` that they all see.
+``--out`` that they all see. With ``--max-restarts``, ``torchrun`` needs
+``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`` in its environment: its store is kept over
+restarts otherwise, with the addresses of processes that are gone.
 """
 
 import argparse

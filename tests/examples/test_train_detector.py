@@ -19,6 +19,7 @@ SMALL = (
     *("--epochs", "2", "--images", "8", "--tests", "2", "--size", "64"),
     *("--device", "cpu"),
 )
+NEW_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 LIMIT = 600  # seconds; a run takes some 20
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,7 +41,7 @@ def torchrun(script, out, *options):
         capture_output=True,
         text=True,
         timeout=LIMIT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", NEW_STORE: "1"},
     )
 
 
