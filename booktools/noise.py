@@ -153,7 +153,11 @@ class NoisyArithmetic(TorchDispatchMode):
         if plan is not None and (plan.when is None or plan.when(args, kwargs, result)):
             done: set[int] = set()
             self._move(result, done)
-            for position, name in plan.written:
+            written = plan.written
+            if plan.silently is not None:
+                places, flag = plan.silently
+                written += places if args[flag] else ()
+            for position, name in written:
                 if position < len(args):
                     self._move(args[position], done)
                 elif name in kwargs:
@@ -201,10 +205,14 @@ def found() -> dict[str, list[str]]:
 
 
 class _Plan:
-    """What is moved after an operation: results and written arguments, if ``when``."""
+    """What is moved after an operation: results and written arguments, if ``when``.
 
-    def __init__(self, written, when):
-        self.written, self.when = written, when
+    ``silently``: further written arguments, and the position of the flag that they are
+    written only with; None where there are none.
+    """
+
+    def __init__(self, written, when, silently=None):
+        self.written, self.when, self.silently = written, when, silently
 
 
 _plans: dict[object, _Plan | None] = {}
@@ -222,9 +230,11 @@ def _plan(func) -> _Plan | None:
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
     positions = {argument.name: i for i, argument in enumerate(arguments)}
+    silently = None
     if name in _SILENTLY_WRITTEN:
-        written += [(i, arguments[i].name) for i in _SILENTLY_WRITTEN[name][0]]
-    return _Plan(tuple(written), _condition(name, positions, arguments))
+        places, flag = _SILENTLY_WRITTEN[name]
+        silently = tuple((i, arguments[i].name) for i in places), flag
+    return _Plan(tuple(written), _condition(name, positions, arguments), silently)
 
 
 def _condition(name: str, positions: dict[str, int], arguments):

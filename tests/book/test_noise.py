@@ -105,6 +105,19 @@ def test_moved_by_one_step(name):
     assert 0.2 < (found != 0).float().mean() < 0.8
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_running_statistics_move_only_where_they_are_written(training):
+    def statistics():
+        mean, var = torch.full((3,), 0.1), torch.full((3,), 0.7)
+        F.batch_norm(IMAGE[:, :3], mean, var, training=training)
+        return torch.cat([mean, var])
+
+    assert IMAGE.shape[1] >= 3
+    found = steps(statistics(), noisy(statistics))
+    assert set(found.tolist()) <= ({-1, 0, 1} if training else {0})
+    assert found.any() == training
+
+
 SMALL = torch.arange(-60, 60).float()
 STAY = {
     "sum of two": lambda: X + Y,
