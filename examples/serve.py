@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import io
 import json
+import os
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +29,15 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import onnxruntime
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
 from PIL import Image, ImageOps
 from pycocotools import mask as coco
 from starlette.requests import ClientDisconnect
+
+# Before its import, or it writes files and reports its use to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime  # noqa: E402
 
 TYPES = {"image/png", "image/jpeg"}
 

@@ -62,6 +62,7 @@ def timed(call: Callable[[], object], calls: int) -> dict:
 
 def engines(folder: Path) -> dict[str, Callable[[Tensor], object]]:
     """The same network four times: each takes normalized pictures (N, 3, 64, 64)."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
     from onnxruntime import quantization as q
 
