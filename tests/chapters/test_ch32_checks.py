@@ -33,7 +33,7 @@ CHANGES = [
         "percentile",
         "return sorted(times)[rank - 1]",
         "return float(np.percentile(times, percent))",
-        "the 51st of four",
+        "the 50th of four",
     ),
     (
         "percentile",
@@ -102,9 +102,9 @@ CHANGES = [
      "1 / (norm.running_var + norm.eps)", "one input"),
     ("fold_before", "-norm.running_mean * scale", "-norm.running_mean", "one input"),
     ("fold_before", "weight * scale", "weight * scale[:, None]", "inputs"),
-    ("fold_before", "weight @ shift", "shift", "inputs"),
-    ("fold_before", "    if linear.bias is not None:\n", "", "without bias"),
-    ("fold_before", "    if norm.weight is not None:\n", "", "without weight"),
+    ("fold_before", "weight @ shift", "weight @ norm.running_mean", "one input"),
+    ("fold_before", "if linear.bias is not None", "if True", "without bias"),
+    ("fold_before", "if norm.weight is not None", "if True", "without weight"),
     ("fold_before", ", dtype=weight.dtype", "", "float64"),
     (
         "fold_before",
