@@ -108,7 +108,9 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch):
     there = colab._version
     gone = {"onnx", "fastapi"}
     monkeypatch.setattr(colab, "_version", lambda n: None if n in gone else there(n))
-    said = r'^this chapter needs onnx, fastapi: install with pip install "\.\[shipping\]"'
+    said = (
+        r'^this chapter needs onnx, fastapi: install with pip install "\.\[shipping\]"'
+    )
     with pytest.raises(ModuleNotFoundError, match=said) as error:
         colab.require("shipping")
     assert "\n" not in str(error.value)

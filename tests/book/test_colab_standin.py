@@ -113,7 +113,7 @@ def sources_of(name):
     """A chapter's code cells after the set-up cell."""
     book = notebook.read(notebook.CHAPTERS / f"{name}.ipynb")
     setup, *others = [c.source for c in book.cells if c.cell_type == "code"]
-    assert setup == setup_cell(address(), name), "the first code cell is the set-up cell"
+    assert setup == setup_cell(address(), name), "the set-up cell comes first"
     return others
 
 

@@ -9,7 +9,12 @@ EXERCISES = chapter_code.exercises("32_shipping")
 
 # The exercise, a change of the solution's source, and words of the verdict.
 CHANGES = [
-    ("percentile", "-(-percent * len(times) // 100)", "percent * len(times) // 100", ""),
+    (
+        "percentile",
+        "-(-percent * len(times) // 100)",
+        "percent * len(times) // 100",
+        "",
+    ),
     ("percentile", "[rank - 1]", "[min(rank, len(times) - 1)]", "the 50th of four"),
     (
         "percentile",
@@ -63,7 +68,12 @@ CHANGES = [
         "a group of zeros",
     ),
     ("quantize_groups", ".clamp(-7, 7)", "", None),
-    ("median_time", "    for _ in range(warm):\n        call()\n", "", "one to warm up"),
+    (
+        "median_time",
+        "    for _ in range(warm):\n        call()\n",
+        "",
+        "one to warm up",
+    ),
     (
         "median_time",
         "    taken = []\n    for _ in range(repeats):\n        start = clock()\n",
@@ -98,8 +108,12 @@ CHANGES = [
         None,
     ),
     ("fold_before", "norm.running_var + norm.eps", "norm.running_var", "one input"),
-    ("fold_before", "1 / (norm.running_var + norm.eps).sqrt()",
-     "1 / (norm.running_var + norm.eps)", "one input"),
+    (
+        "fold_before",
+        "1 / (norm.running_var + norm.eps).sqrt()",
+        "1 / (norm.running_var + norm.eps)",
+        "one input",
+    ),
     ("fold_before", "-norm.running_mean * scale", "-norm.running_mean", "one input"),
     ("fold_before", "weight * scale", "weight * scale[:, None]", "inputs"),
     ("fold_before", "weight @ shift", "weight @ norm.running_mean", "one input"),
@@ -122,7 +136,7 @@ CHANGES = [
     ("fold_before", "weight @ shift", "(weight * shift).sum(1)", None),
     ("fuse", " and len(after) == 1", " and after", "somebody else reads it"),
     ("fuse", "made not in outputs and ", "", "the name between is an output"),
-    ("fuse", "                and after[0][0] == \"Relu\"", "", "no Relu"),
+    ("fuse", '                and after[0][0] == "Relu"', "", "no Relu"),
     ("fuse", "        elif made in gone:\n            continue\n", "", "Conv and Relu"),
     ("fuse", 'kind == "Conv" and ', "", "a second Relu stays"),
     ("fuse", 'kind, made = "FusedConv", after[0][2]', 'kind = "FusedConv"', "Conv and"),
@@ -133,7 +147,12 @@ CHANGES = [
         "before, between and behind",
     ),
     ("fuse", "len(after) == 1", "len(set(after)) == 1", None),
-    ("fuse", "        elif made in gone:", "        elif kind == 'Relu':", "only a Relu"),
+    (
+        "fuse",
+        "        elif made in gone:",
+        "        elif kind == 'Relu':",
+        "only a Relu",
+    ),
 ]
 
 

@@ -209,7 +209,10 @@ def test_the_chapters_detector_is_the_packages(detector, size):
     OURS.Portable.__init__.__globals__["detector"] = detector
     picture = tiles(*size)
     with torch.no_grad():
-        ours, theirs = OURS.Portable().eval()(picture), portable.Portable(detector)(picture)
+        ours, theirs = (
+            OURS.Portable().eval()(picture),
+            portable.Portable(detector)(picture),
+        )
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b)
 
