@@ -90,8 +90,8 @@ def set_address(url: str, root: Path = notebook.ROOT) -> list[Path]:
         cells = [c for c in book.cells if "setup" in c.metadata.get("tags", [])]
         if len(cells) != 1:
             raise ValueError(f"{path.name}: {len(cells)} set-up cells, not one")
-        if cells[0].source != setup_cell(url):
-            cells[0].source = setup_cell(url)
+        if cells[0].source != setup_cell(url, path.stem):
+            cells[0].source = setup_cell(url, path.stem)
             books.append((notebook.tidy(book), path))
     for book, path in books:
         notebook.write(book, path)

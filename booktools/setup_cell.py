@@ -1,6 +1,12 @@
-"""The set-up cell that opens every chapter; the same everywhere but for the address."""
+"""The set-up cell that opens every chapter; the same everywhere.
 
-__all__ = ["setup_cell"]
+Two things vary: the address, and the extra that a chapter of :data:`EXTRAS` needs.
+"""
+
+__all__ = ["EXTRAS", "setup_cell"]
+
+#: Chapters that need an extra of pyproject.toml, and no other may import it.
+EXTRAS = {"32_shipping": "shipping"}
 
 TEMPLATE = """\
 #@title Set-up: only Google Colab needs this { display-mode: "form" }
@@ -27,9 +33,15 @@ else:
     os.chdir(os.path.join(home, "chapters"))
     from course_utils import colab
 
-    colab.install_missing(home)"""
+    colab.install_missing(home@EXTRA@)"""
 
 
-def setup_cell(url: str = "") -> str:
-    """The source of the set-up cell for a repository address (empty: none yet)."""
-    return TEMPLATE.replace("@URL@", url)
+def setup_cell(url: str = "", chapter: str = "") -> str:
+    """The source of the set-up cell.
+
+    Args:
+        url: the repository's address; empty: none yet.
+        chapter: the notebook's name without its suffix, where it may have an extra.
+    """
+    extra = f', "{EXTRAS[chapter]}"' if chapter in EXTRAS else ""
+    return TEMPLATE.replace("@URL@", url).replace("@EXTRA@", extra)

@@ -205,7 +205,7 @@ def _setup(notebook, path, url, limits) -> list[str]:
         return ["there is no set-up cell and imports cell"]
     setup, imports = cells[:2]
     found = []
-    if setup.source.rstrip() != setup_cell(url).rstrip():
+    if setup.source.rstrip() != setup_cell(url, path.stem).rstrip():
         found.append("cell 1: is not the set-up cell that booktools.setup_cell writes")
     if not {"setup", "hide-input"} <= set(tags_of(setup)):
         found.append("cell 1: the set-up cell needs the tags setup and hide-input")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from booktools import notebook
+from booktools.setup_cell import setup_cell
 from course_utils import colab
 
 ROOT = notebook.ROOT
@@ -80,3 +81,43 @@ def test_bad_projects(tmp_path):
     (tmp_path / "pyproject.toml").write_text("not toml")
     with pytest.raises(ValueError):
         colab.missing(tmp_path)
+
+
+def with_extra(folder, *requirements):
+    root = project(folder, "pillow")
+    lines = ", ".join(f'"{r}"' for r in requirements)
+    with open(root / "pyproject.toml", "a", encoding="utf-8") as file:
+        file.write(f"[project.optional-dependencies]\nmore = [{lines}]\n")
+    return root
+
+
+def test_an_extra_is_asked_for_by_name(tmp_path):
+    root = with_extra(tmp_path, "pytest", "no-such-package>=1")
+    assert colab.missing(root) == []
+    assert colab.missing(root, "more") == ["no-such-package>=1"]
+    with pytest.raises(ValueError, match=r"no extra 'less', only \['more'\]"):
+        colab.missing(root, "less")
+
+
+def test_nothing_of_shipping_is_missing_here():
+    assert colab.missing(ROOT, "shipping") == []
+    assert colab.require("shipping") is None
+
+
+def test_what_is_missing_is_said_in_one_line(monkeypatch):
+    there = colab._version
+    gone = {"onnx", "fastapi"}
+    monkeypatch.setattr(colab, "_version", lambda n: None if n in gone else there(n))
+    said = (
+        r'^this chapter needs onnx, fastapi: install with pip install "\.\[shipping\]"'
+    )
+    with pytest.raises(ModuleNotFoundError, match=said) as error:
+        colab.require("shipping")
+    assert "\n" not in str(error.value)
+
+
+def test_only_the_chapter_of_the_extra_installs_it():
+    for name in [*(p.stem for p in notebook.CHAPTERS.glob("*.ipynb")), "", "NN"]:
+        last = setup_cell("https://x.org/y", name).splitlines()[-1].strip()
+        extra = ', "shipping"' if name == "32_shipping" else ""
+        assert last == f"colab.install_missing(home{extra})", name

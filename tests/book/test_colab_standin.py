@@ -113,7 +113,7 @@ def sources_of(name):
     """A chapter's code cells after the set-up cell."""
     book = notebook.read(notebook.CHAPTERS / f"{name}.ipynb")
     setup, *others = [c.source for c in book.cells if c.cell_type == "code"]
-    assert setup == setup_cell(address()), "the first code cell is the set-up cell"
+    assert setup == setup_cell(address(), name), "the set-up cell comes first"
     return others
 
 
@@ -154,7 +154,7 @@ def test_imports(name, opened):
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_chapter(name, remote, tmp_path):
-    sources = [ABSENT, setup_cell(remote), CLONED, *sources_of(name)]
+    sources = [ABSENT, setup_cell(remote, name), CLONED, *sources_of(name)]
     cells = execute(sources, tmp_path).cells
     assert all(c.execution_count for c in cells)
     book = notebook.read(notebook.CHAPTERS / f"{name}.ipynb")

@@ -349,6 +349,8 @@ def test_an_undeclared_library_is_noticed(built, tmp_path):
 
 #: Imported in notebooks alone, whose kernel brings it; without it nothing is lost.
 GUARDED = {"course_utils.viz.style": {"matplotlib_inline"}}
+#: An extra's libraries, late in functions that say so.
+LATE = {"course_utils.detection.portable": {"onnx"}}
 
 
 def undeclared(modules: dict[str, str], requirements: list[str]) -> list[str]:
@@ -358,6 +360,7 @@ def undeclared(modules: dict[str, str], requirements: list[str]) -> list[str]:
     for name, source in modules.items():
         tops = {other.split(".")[0] for other in imported(source, package=name)}
         tops -= {"course_utils", *sys.stdlib_module_names, *GUARDED.get(name, ())}
+        tops -= LATE.get(name, set())
         for top in sorted(tops):
             if not {bare(d) for d in holders.get(top, ())} & brought:
                 found.append(f"{name} imports {top}")
@@ -371,3 +374,56 @@ def test_late_imports_are_declared_too():
 def test_a_late_import_that_is_not_declared_is_noticed():
     planted = {"course_utils.new": "def f():\n    import nbformat, torch\n"}
     assert undeclared(planted, declared()) == ["course_utils.new imports nbformat"]
+
+
+# The extra, and who may have it
+
+
+def extra(name: str = "shipping") -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project["optional-dependencies"][name]
+
+
+def beyond(modules: dict[str, str], requirements: list[str]) -> list[str]:
+    """Imports of what the extra alone brings: by the extra's own names, not by what
+    these bring besides."""
+    holders, found = importlib.metadata.packages_distributions(), []
+    own = {bare(r) for r in requirements}
+    for name, source in modules.items():
+        for top in sorted({other.split(".")[0] for other in imported(source)}):
+            if {bare(d) for d in holders.get(top, ())} & own:
+                found.append(f"{name} imports {top}")
+    return found
+
+
+#: Who may import the extra: the chapter, its program, and what makes their files.
+SHIPPING = {
+    *("32_shipping", "examples.serve", "experiments.shipping"),
+    "course_utils.detection.portable",
+}
+
+
+def everything() -> dict[str, str]:
+    found = notebooks()
+    for folder in ("course_utils", "examples", "experiments", "booktools"):
+        found |= sources(ROOT / folder)
+    return found
+
+
+def test_the_extra_is_for_chapter_32_and_its_service_alone():
+    own = {bare(r) for r in extra()}
+    assert own.isdisjoint({bare(r) for r in declared()})
+    others = {k: v for k, v in everything().items() if k not in SHIPPING}
+    assert beyond(others, extra()) == []
+
+
+def test_the_extra_in_another_chapter_is_noticed():
+    planted = {"03_tensors": "import torch\nimport onnx.helper\nfrom fastapi import x"}
+    names = ["03_tensors imports fastapi", "03_tensors imports onnx"]
+    assert beyond(planted, extra()) == names
+    assert set(beyond(everything(), extra())) > {"examples.serve imports uvicorn"}
+
+
+def test_what_the_chapter_imports_is_declared():
+    found = {k: v for k, v in notebooks().items() if k in SHIPPING}
+    assert undeclared(found, [*declared(), *extra()]) == []

@@ -1,6 +1,7 @@
 """`make repository`: one command writes the address, everywhere or nowhere."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -32,7 +33,7 @@ def test_configuration_and_every_setup_cell_hold_one_address():
     cells = list(setup_cells(notebook.ROOT))
     assert len(cells) == len(list(notebook.ROOT.glob("chapters/*.ipynb"))) + 1
     for name, source in cells:
-        assert source == setup_cell(repository.address()), name
+        assert source == setup_cell(repository.address(), Path(name).stem), name
 
 
 def test_set_and_unset(course):
@@ -40,7 +41,8 @@ def test_set_and_unset(course):
     changed = repository.set_address(URL + "/", course)
     assert set(changed) == set(before)
     assert repository.address(course) == URL
-    assert {source for _, source in setup_cells(course)} == {setup_cell(URL)}
+    for name, source in setup_cells(course):
+        assert source == setup_cell(URL, Path(name).stem), name
     assert f'REPOSITORY = "{URL}"' in setup_cell(URL)
     config = yaml.safe_load((course / "_config.yml").read_text())
     assert config["launch_buttons"]["colab_url"] == repository.COLAB

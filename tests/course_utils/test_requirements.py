@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # Only within a notebook, whose kernel brings it.
 FROM_THE_KERNEL = {"matplotlib_inline"}
+# Of the extra "shipping", within a function that says so.
+EXTRA = {"onnx"}
 
 
 def imported() -> dict[str, str]:
@@ -34,7 +36,7 @@ def name_of(requirement: str) -> str:
 def test_every_import_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     declared = {name_of(line) for line in project["project"]["dependencies"]}
-    known = sys.stdlib_module_names | {"course_utils"} | FROM_THE_KERNEL
+    known = sys.stdlib_module_names | {"course_utils"} | FROM_THE_KERNEL | EXTRA
     owners, missing = packages_distributions(), {}
     for module, file in imported().items():
         if module in known:
