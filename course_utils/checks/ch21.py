@@ -27,12 +27,12 @@ def nearest_mean() -> list[Case]:
         return Case(says, args=args, expect=torch.tensor(expect, dtype=torch.int64))
 
     x, y = [1.0, 0.0], [0.0, 1.0]
-    long = [[100.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]
+    long = [[100.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.3]]
     return [
         case("one class", [x], [0], [y], [0]),
         case("two classes, one row each", [x, y], [0, 1], [[2.0, 1.0]], [0]),
         case("lengths do not count", [x, [0.0, 9.0]], [0, 1], [[2.0, 1.0]], [0]),
-        # Means of unit rows: (1/3, 2/3) for class 0, (1, 0) for class 1.
+        # The mean of class 0 is (1/3, 2/3), nearer to (1, 1) than (1, 0.3) is.
         case("each row is divided first", long, [0, 0, 0, 1], [[1.0, 1.0]], [0]),
         # Class 0 spreads, so its mean is short, and points exactly at the new row.
         case(
@@ -429,7 +429,11 @@ def thaw() -> list[Case]:
             test=gives([3], [no, yes, yes, no, yes], [no, yes, yes, yes, yes], 19),
         ),
         Case(
-            "more than there are",
+            "one more than there are",
+            test=gives([4], [no, yes, yes, no, yes], [no, yes, yes, yes, yes], 19),
+        ),
+        Case(
+            "many more than there are",
             test=gives([9], [no, yes, yes, no, yes], [no, yes, yes, yes, yes], 19),
         ),
         Case(
