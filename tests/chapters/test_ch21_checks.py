@@ -17,7 +17,7 @@ CHANGES = [
         "nearest_mean",
         "F.normalize(new, dim=1) @ F.normalize(means, dim=1).T",
         "F.normalize(new, dim=1) @ means.T",
-        "length does not count",
+        "expected",
     ),
     (
         "nearest_mean",
