@@ -105,6 +105,7 @@ def fit_positions() -> list[Case]:
         case("8 x 8 shrinks to 3 x 5", (8, 8), (3, 5), 6),
         case("one feature", (3, 3), (5, 4), 1),
         Case("no grid of 3 x 3", args=(few, (3, 3), (4, 4)), expect=ValueError),
+        Case("too many rows", args=(few, (2, 3), (4, 4)), expect=ValueError),
         Case("no class token", args=(few[:, :8], (2, 4), (4, 4)), expect=ValueError),
         Case("the positions are trained", test=trained),
     ]
@@ -127,8 +128,8 @@ def _means(x: torch.Tensor, w: int, shift: int) -> torch.Tensor:
 
 @exercise(
     "29.window_mean",
-    hint="Try a 4 x 4 picture of the numbers 0 to 15 with w = 2. Without a shift, which "
-    "numbers does each window hold? With a shift of 1, where is the first window?",
+    hint="Try a 4 x 4 picture of the numbers 0 to 15 with w = 2. Without a shift, "
+    "which numbers does each window hold? And with a shift of 1?",
 )
 def window_mean() -> list[Case]:
     def case(says, x, w, shift):
@@ -262,9 +263,7 @@ def window_bias() -> list[Case]:
             args=(torch.arange(15)[:, None], 2, 3),
             expect=wanted(torch.arange(15)[:, None], 2, 3),
         ),
-        Case(
-            "no heads", args=(torch.zeros(9, 0), 2, 2), expect=torch.zeros(0, 4, 4)
-        ),
+        Case("no heads", args=(torch.zeros(9, 0), 2, 2), expect=torch.zeros(0, 4, 4)),
         Case("too few rows", args=(ramp, 2, 2), expect=ValueError),
         Case("too many rows", args=(uniform(15, 1), 2, 2), expect=ValueError),
         Case("the table is trained", test=trained),
