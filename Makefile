@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 FLOOR := .venv-floor
 SEEDS := 3
-STORED := classify residual sorting train_classifier digits
+STORED := classify residual sorting train_classifier transfer transfer_photos detectors small_transformers detr scaling shipping digits
 FLOOR_READY := $(FLOOR)/.ready
 PERTURBED := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -57,7 +57,7 @@ data: environment  ## draw the bundled pictures again (data/README.md)
 	$(PY) -m experiments.scenes --out data/pedestrians
 	$(PY) -m experiments.objects --out data/objects
 
-experiments: environment  ## make data/results again (two hours; more on two cores)
+experiments: environment  ## make data/results again (about three hours)
 	$(PY) -m experiments.starts _build/experiments
 	set -e; for name in $(STORED); do $(PY) -m experiments.$$name; done
 
@@ -94,6 +94,7 @@ test-training: environment  ## fine-tune on the bundled scenes, 3 seeds, and ass
 test-real: environment  ## the same on real pictures, found through COURSE_REAL_DATA
 	@$(PY) -m experiments.floors real --seeds $(SEEDS) $(if $(UPDATE),--update)
 	@$(PY) -m experiments.digits $(if $(UPDATE),,--check)
+	@$(PY) -m experiments.transfer_photos $(if $(UPDATE),,--check)
 
 clean:  ## remove what was rendered and cached (not the environment)
 	rm -rf _build .pytest_cache .ruff_cache
