@@ -25,7 +25,7 @@ MODULES = sorted(
 # Side effects of the libraries themselves come first and do not count.
 IMPORT = """
 import os, random, sys, warnings
-import matplotlib, matplotlib.pyplot, numpy, torch, torchvision
+import matplotlib, matplotlib.pyplot, numpy, tensorboardX, torch, torchvision
 
 def state():
     return {
