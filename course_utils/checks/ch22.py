@@ -152,8 +152,8 @@ def _step(sizes, anchors):
 
 @exercise(
     "22.kmeans_step",
-    hint="First a table of IoU, (N, K): its maximum along the anchors says which anchor owns "
-    "a size, and how well it fits. Sort the sizes by how well they fit.",
+    hint="First a table of IoU, (N, K). Its maximum along the anchors says who owns a "
+    "size, and how well it fits. Sort the sizes by how well they fit.",
 )
 def kmeans_step() -> list[Case]:
     def case(says, sizes, anchors):
