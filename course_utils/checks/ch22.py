@@ -37,8 +37,10 @@ def count_windows() -> list[Case]:
         case("steps of two", [(8, 8)], (3, 3), 2),
         case("a last step that does not fit", [(9, 10)], (4, 4), 4),
         case("a picture that is too low", [(2, 9)], (3, 3), 1),
+        case("too low by less than a step", [(2, 9)], (3, 3), 4),
         case("too low and too narrow", [(1, 1)], (9, 9), 1),
         case("two sizes", [(20, 30), (10, 15)], (6, 4), 2),
+        case("a size too small, then one that fits", [(2, 2), (5, 5)], (3, 3), 1),
         case("no picture", [], (3, 3), 1),
         case("the chapter's window", [(256, 190), (128, 95)], (66, 26), 4),
     ]
@@ -130,23 +132,28 @@ def find_peaks() -> list[Case]:
 
 def _step(sizes, anchors):
     owned = [[] for _ in anchors]
-    for w, h in sizes.tolist():
+    highest = []
+    for n, (w, h) in enumerate(sizes.tolist()):
         ious = []
         for a, b in anchors.tolist():
             inter = min(w, a) * min(h, b)
             ious.append(inter / (w * h + a * b - inter))
         owned[ious.index(max(ious))].append((w, h))
-    rows = [
-        [sum(v) / len(mine) for v in zip(*mine, strict=True)] if mine else old
-        for mine, old in zip(owned, anchors.tolist(), strict=True)
-    ]
+        highest.append((max(ious), n))
+    waiting = [sizes[n].tolist() for _, n in sorted(highest)]
+    rows = []
+    for mine, old in zip(owned, anchors.tolist(), strict=True):
+        if mine:
+            rows.append([sum(v) / len(mine) for v in zip(*mine, strict=True)])
+        else:
+            rows.append(waiting.pop(0) if waiting else old)
     return torch.tensor(rows, dtype=anchors.dtype)
 
 
 @exercise(
     "22.kmeans_step",
-    hint="First a table of IoU, (N, K), whose argmax along the anchors gives each "
-    "size's owner; then one mean for each anchor that owns any.",
+    hint="First a table of IoU, (N, K). Its maximum along the anchors says who owns a "
+    "size, and how well it fits. Sort the sizes by how well they fit.",
 )
 def kmeans_step() -> list[Case]:
     def case(says, sizes, anchors):
@@ -157,15 +164,22 @@ def kmeans_step() -> list[Case]:
 
     generator = torch.Generator().manual_seed(2)
     sizes = (5 + 90 * torch.rand(40, 2, generator=generator)).round()
+    three = [[4, 8], [10, 10], [40, 20]]
+    far = torch.tensor([[900.0, 2], [2, 900]])
     return [
         case("one size, one anchor", [[4, 8]], [[2, 2]]),
         case("two sizes, one anchor", [[4, 8], [2, 4]], [[3, 3]]),
-        case("an anchor without sizes", [[4, 8]], [[4, 7], [50, 50]]),
-        case("near in pixels is not near in IoU", [[8, 8]], [[2, 2], [18, 18]]),
-        case("width and height are not exchanged", [[2, 8]], [[8, 2], [3, 9]]),
-        case("the first of equal anchors", [[4, 4]], [[2, 8], [8, 2]]),
         case("no sizes", torch.zeros(0, 2), [[3, 4], [5, 6]]),
+        case("an anchor without sizes moves", [[4, 8]], [[4, 7], [50, 50]]),
+        case("to the lowest IoU", three, [[4, 8], [10, 12], [200, 1]]),
+        case("two anchors without sizes", three, [[300, 1], [10, 12], [1, 300]]),
+        case("more anchors than sizes", [[4, 8]], [[50, 50], [4, 8], [60, 9]]),
+        case("the first of equally low", [[4, 8], [8, 4], [6, 6]], [[6, 6], [90, 90]]),
+        case("near in pixels is not near in IoU", [[8, 8], [2, 3]], [[2, 2], [18, 18]]),
+        case("sides are not exchanged", [[2, 8], [8, 3]], [[8, 2], [3, 9]]),
+        case("the first of equal anchors", [[4, 4], [8, 3]], [[2, 8], [8, 2]]),
         case("forty sizes, five anchors", sizes, sizes[:5]),
+        case("forty sizes, two of six anchors far", sizes, torch.cat([far, sizes[:4]])),
     ]
 
 
@@ -195,6 +209,8 @@ def fixed_targets() -> list[Case]:
         return Case(says, args=(boxes, side, grid), expect=expect, within=1e-5)
 
     large, small = _row(0, 0, 32, 32), _row(18, 18, 24, 24)
+    area = torch.tensor([[18.0, 18, 34, 34], [4, 22, 44, 26], [22, 4, 26, 44]])
+    equal = torch.tensor([[16.0, 16, 24, 24], [20, 20, 28, 28]])
     return [
         case("a box of the whole picture's size", _row(0, 0, 64, 64), grid=1),
         case("a square box on the diagonal", _row(0, 0, 16, 16)),
@@ -202,6 +218,8 @@ def fixed_targets() -> list[Case]:
         case("a center on the lower right border", _row(60, 60, 68, 68)),
         case("a large box after a small one", torch.cat([small, large])),
         case("a small box after a large one", torch.cat([large, small])),
+        case("the largest is neither the widest nor the highest", area),
+        case("the later of equal boxes", equal),
         case("no boxes", EMPTY),
         case("five boxes, a grid of 7", some_boxes(5, 7, smallest=2).float(), 64, 7),
     ]

@@ -39,11 +39,17 @@ def kmeans_by_boxes(sizes, anchors):
     def placed(shapes):
         return torch.cat([torch.zeros_like(shapes), shapes], dim=1)
 
-    owner = ops.box_iou(placed(sizes), placed(anchors)).argmax(dim=1)
-    rows = [
-        sizes[owner == j].mean(dim=0) if (owner == j).any() else anchors[j]
-        for j in range(len(anchors))
-    ]
+    iou = ops.box_iou(placed(sizes), placed(anchors))
+    owner = iou.argmax(dim=1).tolist()
+    waiting = iter(sorted(range(len(sizes)), key=lambda n: iou[n].max().item()))
+    rows = []
+    for j, old in enumerate(anchors):
+        mine = [sizes[n] for n, k in enumerate(owner) if k == j]
+        if mine:
+            rows.append(torch.stack(mine).mean(dim=0))
+        else:
+            n = next(waiting, None)
+            rows.append(old if n is None else sizes[n])
     return torch.stack(rows)
 
 
@@ -56,6 +62,14 @@ def targets(boxes, side, grid, swap=False, root=True, order="area", last=True):
         index = area.argsort(stable=True)
     elif order == "falling":
         index = area.argsort(descending=True, stable=True)
+    elif order == "earlier":
+        index = area.argsort(descending=True, stable=True).flip(0)
+    elif order == "width":
+        index = (boxes[:, 2] - boxes[:, 0]).argsort(stable=True)
+    elif order == "height":
+        index = (boxes[:, 3] - boxes[:, 1]).argsort(stable=True)
+    elif order == "sum":
+        index = (boxes[:, 2:] - boxes[:, :2]).sum(dim=1).argsort(stable=True)
     for x1, y1, x2, y2 in (boxes[index] / side).tolist():
         x, y = (x1 + x2) / 2 * grid, (y1 + y2) / 2 * grid
         column, row = int(x), int(y)
@@ -105,6 +119,24 @@ def _rounded_up(sizes, window, step):
     )
 
 
+def _toward_zero(sizes, window, step):
+    """`int` of a quotient between -1 and 0 is 0."""
+    return sum(
+        max(int((r - window[0]) / step) + 1, 0)
+        * max(int((c - window[1]) / step) + 1, 0)
+        for r, c in sizes
+    )
+
+
+def _gives_up(sizes, window, step):
+    total = 0
+    for size in sizes:
+        if size[0] < window[0] or size[1] < window[1]:
+            return total
+        total += count_by_range([size], window, step)
+    return total
+
+
 def _cells(boxes, stride, cells, half=0.5, turn=False, keep=True, rounds=False):
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 / stride
     cell = center.round().long() if rounds else center.long()
@@ -150,9 +182,9 @@ def _wrapping(heat, least):
     return [(r, c) for _, r, c in sorted(found)]
 
 
-def _kmeans(sizes, anchors, near="iou", empty="keep", last=False):
+def _kmeans(sizes, anchors, near="iou", empty="lowest", last=False):
     inter = torch.minimum(sizes[:, None], anchors).prod(dim=2)
-    score = inter / (sizes.prod(1)[:, None] + anchors.prod(1) - inter)
+    iou = score = inter / (sizes.prod(1)[:, None] + anchors.prod(1) - inter)
     if near == "pixels":
         score = -torch.cdist(sizes, anchors)
     if near == "turned":
@@ -160,13 +192,23 @@ def _kmeans(sizes, anchors, near="iou", empty="keep", last=False):
     owner = score.argmax(dim=1)
     if last:
         owner = len(anchors) - 1 - score.flip(1).argmax(dim=1)
+    best = iou.amax(dim=1).tolist()
+    waiting = sorted(range(len(sizes)), key=lambda n: best[n])
+    if empty == "highest":
+        waiting = waiting[::-1]
+    if empty == "last":
+        waiting = sorted(range(len(sizes)), key=lambda n: (best[n], -n))
+    if empty == "order":
+        waiting = list(range(len(sizes)))
     rows = []
     for j in range(len(anchors)):
         mine = sizes[owner == j]
         if len(mine) or empty == "nan":
             rows.append(mine.mean(dim=0))
+        elif empty == "keep" or not waiting:
+            rows.append(anchors[j])
         else:
-            rows.append(anchors[j] if empty == "keep" else torch.zeros(2))
+            rows.append(sizes[waiting[0] if empty == "same" else waiting.pop(0)])
     return torch.stack(rows)
 
 
@@ -180,6 +222,8 @@ CHANGES = [
     ("22.count_windows", _count, {"turn": True}, "height and width differ"),
     ("22.count_windows", _count, {"cut": False}, "too low"),
     ("22.count_windows", _rounded_up, {}, "steps of two|does not fit"),
+    ("22.count_windows", _toward_zero, {}, "less than a step"),
+    ("22.count_windows", _gives_up, {}, "then one that fits"),
     ("22.center_cells", _cells, {"half": 0}, "the example"),
     ("22.center_cells", _cells, {"turn": True}, "the example"),
     ("22.center_cells", _cells, {"keep": False}, "border"),
@@ -190,15 +234,23 @@ CHANGES = [
     ("22.find_peaks", _peaks, {"above": True}, "exactly the least value"),
     ("22.find_peaks", _wrapping, {}, "wrap|single|corner|best"),
     ("22.kmeans_step", _kmeans, {"near": "pixels"}, "near in pixels"),
-    ("22.kmeans_step", _kmeans, {"near": "turned"}, "near in pixels|exchanged"),
-    ("22.kmeans_step", _kmeans, {"empty": "nan"}, "without sizes"),
-    ("22.kmeans_step", _kmeans, {"empty": "zero"}, "without sizes"),
-    ("22.kmeans_step", _kmeans, {"last": True}, "first of equal"),
+    ("22.kmeans_step", _kmeans, {"near": "turned"}, "lowest|near in pixels|exchanged"),
+    ("22.kmeans_step", _kmeans, {"empty": "nan"}, "no sizes"),
+    ("22.kmeans_step", _kmeans, {"empty": "keep"}, "without sizes moves"),
+    ("22.kmeans_step", _kmeans, {"empty": "highest"}, "lowest IoU"),
+    ("22.kmeans_step", _kmeans, {"empty": "order"}, "lowest IoU"),
+    ("22.kmeans_step", _kmeans, {"empty": "same"}, "two anchors without"),
+    ("22.kmeans_step", _kmeans, {"empty": "last"}, "equally low"),
+    ("22.kmeans_step", _kmeans, {"last": True}, "first of equal anchors"),
     ("22.kmeans_step", _in_place, {}, "one size, one anchor"),
     ("22.fixed_targets", targets, {"swap": True}, "upper right corner"),
     ("22.fixed_targets", targets, {"root": False}, "diagonal"),
     ("22.fixed_targets", targets, {"order": "none"}, "after a large one"),
     ("22.fixed_targets", targets, {"order": "falling"}, "after a"),
+    ("22.fixed_targets", targets, {"order": "earlier"}, "later of equal"),
+    ("22.fixed_targets", targets, {"order": "width"}, "widest nor"),
+    ("22.fixed_targets", targets, {"order": "height"}, "widest nor"),
+    ("22.fixed_targets", targets, {"order": "sum"}, "widest nor"),
     ("22.fixed_targets", targets, {"last": False}, "border"),
 ]
 

@@ -1,5 +1,7 @@
 """Chapter 22's parts against the library, on more inputs than the page shows."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -10,7 +12,8 @@ from course_utils.detection import models
 
 OURS = chapter_code.definitions(
     "22_detection_overview",
-    *("window", "filters", "edges", "look_around", "look_once", "propose"),
+    *("side", "window", "filters", "edges", "cut", "look_around", "look_once"),
+    *("scales", "windows", "propose"),
     *("shape_iou", "kmeans", "look", "mirrored", "center_targets", "heat_loss"),
     *("center_loss", "center_decode", "CenterDetector", "GridDetector"),
     *("grid_targets", "grid_loss", "grid_decode", "evaluate", "train"),
@@ -44,6 +47,39 @@ def test_windows_are_one_convolution(size):
     torch.testing.assert_close(
         OURS.look_once(picture, kernel, bias), loop, rtol=1e-4, atol=1e-4
     )
+
+
+def test_cut_fills_the_window_with_the_box():
+    x = (torch.arange(256.0) + 0.5).expand(256, 256)  # the middles of pixels
+    places = torch.stack([x, x.mT, torch.zeros(256, 256)])
+    window = OURS.cut(places, torch.tensor([100.0, 40, 150, 172]))  # 132 high
+    columns = 125 + (torch.arange(26) + 0.5 - 13) * 2  # twice as large
+    rows = 40 + (torch.arange(66) + 0.5) * 2
+    torch.testing.assert_close(window[0], columns.expand(66, 26), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        window[1], rows[:, None].expand(66, 26), rtol=0, atol=1e-3
+    )
+
+
+def test_edges_tell_directions():
+    bright = torch.zeros(1, 3, 66, 26)
+    bright[..., 13:] = 1  # brighter to the right: direction 0
+    lower = torch.zeros(1, 3, 66, 26)
+    lower[:, :, 33:] = 1  # brighter below: a quarter turn, direction 2
+    for image, first in ((bright, 0), (lower, 2)):
+        assert OURS.edges(image).sum(dim=(0, 2, 3)).argmax() == first
+        assert OURS.edges(1 - image).sum(dim=(0, 2, 3)).argmax() == first + 4
+
+
+def test_windows_are_boxes_of_the_picture():
+    maps = [torch.full((9, 7), -1.0) for _ in OURS.scales]
+    for heat in maps:
+        heat[5, 2] = 1
+    boxes, scores = OURS.windows(maps, 0.5)
+    for box, s in zip(boxes.tolist(), OURS.scales, strict=True):
+        expect = [8 / s, 20 / s, 34 / s, 86 / s]
+        assert box == pytest.approx(expect, rel=1e-5)
+    assert scores.tolist() == [1.0] * 4
 
 
 def test_padding_breaks_the_equality():
@@ -108,6 +144,63 @@ def test_heat_loss_without_bumps_is_focal_loss(dtype, scale):
         value = loss(z, heat)
         results.append((value.detach(), *torch.autograd.grad(value, z)))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_losses_by_hand():
+    g = generator(11)
+    logits = torch.randn(1, 32, 32, generator=g, dtype=torch.float64)
+    offset, size = torch.randn(2, 1, 2, 32, 32, generator=g, dtype=torch.float64)
+    targets = [p[None].double() for p in OURS.center_targets(apart(5, 12))]
+    heat = targets[0]
+    total = weights = off = wrong = 0.0
+    for r in range(32):
+        for c in range(32):
+            p = 1 / (1 + math.exp(-logits[0, r, c].item()))
+            t = heat[0, r, c].item()
+            if t == 1:
+                total -= (1 - p) ** 2 * math.log(p)
+            else:
+                total -= (1 - t) ** 4 * p**2 * math.log(1 - p)
+            if t > 0.5:
+                weights += t
+                for k in range(2):
+                    off += t * abs(offset[0, k, r, c] - targets[1][0, k, r, c]).item()
+                    wrong += t * abs(size[0, k, r, c] - targets[2][0, k, r, c]).item()
+    assert OURS.heat_loss(logits, heat).item() == pytest.approx(total)
+    value = OURS.center_loss((logits, offset, size), targets).item()
+    assert value == pytest.approx(total / 5 + off / weights + 0.1 * wrong / weights)
+
+    grids = torch.stack([OURS.grid_targets(apart(n, n)) for n in (0, 4)])
+    outputs = torch.randn(2, 5, 8, 8, generator=g)
+    value = 0.0
+    for n, r, c in torch.cartesian_prod(*map(torch.arange, (2, 8, 8))).tolist():
+        square = ((outputs[n, :, r, c] - grids[n, :, r, c]) ** 2).tolist()
+        there = grids[n, 0, r, c] == 1
+        value += square[0] + 5 * sum(square[1:]) if there else 0.5 * square[0]
+    assert OURS.grid_loss(outputs, [grids]).item() == pytest.approx(value / 2, rel=1e-4)
+
+
+def test_bumps_by_hand():
+    """Wider for larger boxes; the higher of two counts; the smaller box is learned."""
+    boxes = torch.tensor([[100.0, 40, 140, 160], [110, 60, 150, 120]])
+    heat, offset, size = OURS.center_targets(boxes)
+    for r in range(6, 20):
+        for c in range(8, 24):
+            bumps = []
+            for x1, y1, x2, y2 in (boxes / 8).tolist():
+                column, row = int((x1 + x2) / 2), int((y1 + y2) / 2)
+                wide, high = (max(0.1 * s, 0.3) for s in (x2 - x1, y2 - y1))
+                far = ((c - column) / wide) ** 2 + ((r - row) / high) ** 2
+                bumps.append(math.exp(-far / 2))
+            assert heat[r, c].item() == pytest.approx(max(bumps), rel=1e-4, abs=1e-12)
+            for k in (0, 1):  # the smaller box last
+                if bumps[k] > 0.5:
+                    x1, y1, x2, y2 = (boxes[k] / 8).tolist()
+                    expect = [(x1 + x2) / 2 - c - 0.5, (y1 + y2) / 2 - r - 0.5]
+                    measured = [x2 - x1, y2 - y1]
+            if max(bumps) > 0.5:
+                assert offset[:, r, c].tolist() == pytest.approx(expect, abs=1e-4)
+                assert size[:, r, c].tolist() == pytest.approx(measured, abs=1e-4)
 
 
 def test_heat_loss_stays_finite():
