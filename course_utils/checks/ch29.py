@@ -48,6 +48,11 @@ def to_picture() -> list[Case]:
         ),
         Case("too few patches", args=(one, 4, 6, 2), expect=ValueError),
         Case("a side that p does not divide", args=(one, 5, 4, 2), expect=ValueError),
+        Case(
+            "as many pixels, a side not divided",
+            args=(torch.zeros(2, 3, 12), 3, 4, 2),
+            expect=ValueError,
+        ),
         Case("patches of another size", args=(one, 4, 4, 1), expect=ValueError),
         Case(
             "four channels",
@@ -72,8 +77,8 @@ def fit_positions() -> list[Case]:
         rest = grid[0].permute(1, 2, 0).reshape(new[0] * new[1], -1)
         return torch.cat([positions[0, :1], rest])[None]
 
-    def case(says, old, new, d=3):
-        positions = uniform(1, 1 + old[0] * old[1], d, dtype=torch.float32)
+    def case(says, old, new, d=3, dtype=torch.float32):
+        positions = uniform(1, 1 + old[0] * old[1], d, dtype=dtype)
         return Case(
             says,
             args=(positions, old, new),
@@ -92,6 +97,11 @@ def fit_positions() -> list[Case]:
                 "the class token's row is handed on once, slope 1; the gradient "
                 f"says {positions.grad[0, 0].tolist()}"
             )
+        if not torch.allclose(positions.grad[0, 1:].sum(0), torch.full((2,), 9.0)):
+            raise Wrong(
+                "the slopes at the grid add up to 9, the number of new places; got "
+                f"{positions.grad[0, 1:].sum(0).tolist()}"
+            )
 
     few = uniform(1, 9, 2, dtype=torch.float32)
     return [
@@ -104,6 +114,7 @@ def fit_positions() -> list[Case]:
         case("4 x 4 shrinks to 2 x 2", (4, 4), (2, 2)),
         case("8 x 8 shrinks to 3 x 5", (8, 8), (3, 5), 6),
         case("one feature", (3, 3), (5, 4), 1),
+        case("float64", (2, 3), (3, 4), 2, torch.float64),
         Case("no grid of 3 x 3", args=(few, (3, 3), (4, 4)), expect=ValueError),
         Case("too many rows", args=(few, (2, 3), (4, 4)), expect=ValueError),
         Case("no class token", args=(few[:, :8], (2, 4), (4, 4)), expect=ValueError),
@@ -112,106 +123,6 @@ def fit_positions() -> list[Case]:
 
 
 # --- 3 ------------------------------------------------------------------------
-
-
-def _means(x: torch.Tensor, w: int, shift: int) -> torch.Tensor:
-    """Means in shifted windows, token by token: borders lie at shift + k w."""
-    height, width = x.shape
-    out = torch.zeros_like(x)
-    for i in range(height):
-        for j in range(width):
-            rows = [k for k in range(height) if (k - shift) // w == (i - shift) // w]
-            columns = [k for k in range(width) if (k - shift) // w == (j - shift) // w]
-            out[i, j] = x[rows][:, columns].mean()
-    return out
-
-
-@exercise(
-    "29.window_mean",
-    hint="Try a 4 x 4 picture of the numbers 0 to 15 with w = 2. Without a shift, "
-    "which numbers does each window hold? And with a shift of 1?",
-)
-def window_mean() -> list[Case]:
-    def case(says, x, w, shift):
-        return Case(says, args=(x, w, shift), expect=_means(x, w, shift), within=1e-9)
-
-    two = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)
-    grid = torch.arange(16.0, dtype=torch.float64).view(4, 4)
-
-    def trained(answer):
-        x = uniform(4, 4).requires_grad_()
-        out = answer(x, 2, 1)
-        if not (isinstance(out, torch.Tensor) and out.requires_grad):
-            raise Wrong("no gradient reaches x")
-        out[0, 0].backward()
-        if x.grad[-1].any() or x.grad[:, -1].any():
-            raise Wrong("with a shift, the corner (0, 0) reads the other side")
-
-    return [
-        case("one number", two[:1, :1], 1, 0),
-        case("one window", two, 2, 0),
-        case("one window, shifted", two, 2, 1),
-        case("windows of one", grid, 1, 0),
-        case("four windows", grid, 2, 0),
-        case("four windows, shifted", grid, 2, 1),
-        case("a wide grid", uniform(2, 6), 2, 0),
-        case("a wide grid, shifted", uniform(2, 6), 2, 1),
-        case("windows of 3, shift 1", uniform(6, 9, seed=1), 3, 1),
-        case("windows of 3, shift 2", uniform(6, 9, seed=1), 3, 2),
-        case("windows of 4, shift 2", uniform(8, 8, seed=2), 4, 2),
-        case("float32", uniform(4, 4, seed=3, dtype=torch.float32), 2, 1),
-        case("not contiguous", uniform(6, 4, seed=4).T, 2, 1),
-        case("large numbers on one side", grid * 1e6, 2, 1),
-        Case("nothing is read from the other side", test=trained),
-    ]
-
-
-# --- 4 ------------------------------------------------------------------------
-
-
-@exercise(
-    "29.rollout",
-    hint="Begin with the identity, and let each layer's matrix read from what is there "
-    "already. On which side must it be multiplied?",
-)
-def rollout() -> list[Case]:
-    def tables(layers, heads, n, seed=0):
-        return uniform(layers, heads, n, n, seed=seed).softmax(-1)
-
-    def wanted(tables):
-        n = tables.shape[-1]
-        total = torch.eye(n, dtype=tables.dtype)
-        for table in tables:
-            step = torch.eye(n, dtype=tables.dtype) / 2
-            for head in table:
-                step = step + head / (2 * len(table))
-            total = step @ total
-        return total
-
-    def case(says, given):
-        return Case(says, args=(given,), expect=wanted(given), within=1e-6)
-
-    swap = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
-
-    def rows(answer):
-        sums = answer(tables(6, 2, 5, seed=4)).sum(1)
-        if not torch.allclose(sums, torch.ones_like(sums)):
-            raise Wrong(f"each row must add up to 1, got {sums.tolist()}")
-
-    return [
-        case("one token", torch.ones(1, 1, 1, 1)),
-        case("two tokens change places", swap),
-        case("one layer, one head", tables(1, 1, 3)),
-        case("two heads", tables(1, 2, 3)),
-        case("two layers", tables(2, 1, 3)),
-        case("three layers, four heads", tables(3, 4, 5)),
-        case("float32", tables(2, 2, 4, seed=2).float()),
-        case("no layers", torch.zeros(0, 2, 3, 3)),
-        Case("rows add up to 1", test=rows),
-    ]
-
-
-# --- 5 ------------------------------------------------------------------------
 
 
 @exercise(
@@ -267,4 +178,106 @@ def window_bias() -> list[Case]:
         Case("too few rows", args=(ramp, 2, 2), expect=ValueError),
         Case("too many rows", args=(uniform(15, 1), 2, 2), expect=ValueError),
         Case("the table is trained", test=trained),
+    ]
+
+
+# --- 4 ------------------------------------------------------------------------
+
+
+@exercise(
+    "29.rollout",
+    hint="Begin with the identity, and let each layer's matrix read from what is there "
+    "already. On which side must it be multiplied?",
+)
+def rollout() -> list[Case]:
+    def tables(layers, heads, n, seed=0):
+        return uniform(layers, heads, n, n, seed=seed).softmax(-1)
+
+    def wanted(tables):
+        n = tables.shape[-1]
+        total = torch.eye(n, dtype=tables.dtype)
+        for table in tables:
+            step = torch.eye(n, dtype=tables.dtype) / 2
+            for head in table:
+                step = step + head / (2 * len(table))
+            total = step @ total
+        return total
+
+    def case(says, given):
+        return Case(says, args=(given,), expect=wanted(given), within=1e-6)
+
+    swap = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
+
+    def rows(answer):
+        sums = answer(tables(6, 2, 5, seed=4)).sum(1)
+        if not torch.allclose(sums, torch.ones_like(sums)):
+            raise Wrong(f"each row must add up to 1, got {sums.tolist()}")
+
+    return [
+        case("one token", torch.ones(1, 1, 1, 1)),
+        case("two tokens change places", swap),
+        case("one layer, one head", tables(1, 1, 3)),
+        case("two heads", tables(1, 2, 3)),
+        case("two layers", tables(2, 1, 3)),
+        case("three layers, four heads", tables(3, 4, 5)),
+        case("float32", tables(2, 2, 4, seed=2).float()),
+        case("no layers", torch.zeros(0, 2, 3, 3, dtype=torch.float64)),
+        Case("rows add up to 1", test=rows),
+    ]
+
+
+# --- 5 ------------------------------------------------------------------------
+
+
+def _means(x: torch.Tensor, w: int, shift: int) -> torch.Tensor:
+    """Means in shifted windows, token by token: borders lie at shift + k w."""
+    height, width = x.shape
+    out = torch.zeros_like(x)
+    for i in range(height):
+        for j in range(width):
+            rows = [k for k in range(height) if (k - shift) // w == (i - shift) // w]
+            columns = [k for k in range(width) if (k - shift) // w == (j - shift) // w]
+            out[i, j] = x[rows][:, columns].mean()
+    return out
+
+
+@exercise(
+    "29.window_mean",
+    hint="Try a 4 x 4 picture of the numbers 0 to 15 with w = 2. Without a shift, "
+    "which numbers does each window hold? And with a shift of 1?",
+)
+def window_mean() -> list[Case]:
+    def case(says, x, w, shift):
+        within = 1e-9 if x.dtype == torch.float64 else 1e-5
+        expect = _means(x, w, shift)
+        return Case(says, args=(x, w, shift), expect=expect, within=within)
+
+    two = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)
+    grid = torch.arange(16.0, dtype=torch.float64).view(4, 4)
+
+    def trained(answer):
+        x = uniform(4, 4).requires_grad_()
+        out = answer(x, 2, 1)
+        if not (isinstance(out, torch.Tensor) and out.requires_grad):
+            raise Wrong("no gradient reaches x")
+        out[0, 0].backward()
+        if x.grad[-1].any() or x.grad[:, -1].any():
+            raise Wrong("with a shift, the corner (0, 0) reads the other side")
+
+    return [
+        case("one number", two[:1, :1], 1, 0),
+        case("one window", two, 2, 0),
+        case("one window, shifted", two, 2, 1),
+        case("windows of one", grid, 1, 0),
+        case("four windows", grid, 2, 0),
+        case("four windows, shifted", grid, 2, 1),
+        case("a wide grid", uniform(2, 6), 2, 0),
+        case("a wide grid, shifted", uniform(2, 6), 2, 1),
+        case("windows of 3, shift 1", uniform(6, 9, seed=1), 3, 1),
+        case("windows of 3, shift 2", uniform(6, 9, seed=1), 3, 2),
+        case("windows of 4, shift 2", uniform(8, 8, seed=2), 4, 2),
+        case("float32", uniform(4, 4, seed=3, dtype=torch.float32), 2, 1),
+        case("not contiguous", uniform(6, 4, seed=4).T, 2, 1),
+        case("large numbers on one side", grid * 1e6, 2, 1),
+        Case("nothing is read from the other side", test=trained),
     ]

@@ -45,7 +45,13 @@ CHANGES = [
     ("fit_positions", "[first, rest", "[first * 0, rest", "one place"),
     ("fit_positions", "!= 1 + height", "< height", "no grid of"),
     ("fit_positions", "positions.shape[1] != 1 + height * width", "False", "no grid"),
-    ("fit_positions", "positions[:, 1:]", "positions[:, 1:].detach()", None),
+    ("fit_positions", "positions[:, 1:]", "positions[:, 1:].detach()", "slopes at"),
+    (
+        "fit_positions",
+        "old\n    if",
+        "old\n    positions = positions.float()\n    if",
+        "float64",
+    ),
     ("fit_positions", "positions[:, :1]", "positions[:, :1].detach()", "handed on"),
     ("window_mean", "x.roll((-shift, -shift)", "x.roll((shift, shift)", "shifted"),
     (
@@ -150,6 +156,31 @@ def fit_positions(positions, old, new):
     rest = F.interpolate(positions[:, 1:].mT, n, mode="linear").mT
     return torch.cat([positions[:, :1], rest], 1)
 """
+COUNTED = """
+def to_picture(patches, height, width, p):
+    if patches.shape[1] * p * p != height * width or patches.shape[2] != 3 * p * p:
+        raise ValueError(patches.shape)
+    x = patches.reshape(-1, height // p, width // p, 3, p, p)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, height, width)
+"""
+SEPARATE = """
+def window_mean(x, w, shift):
+    for _ in range(2):
+        at = (torch.arange(len(x)) - shift).div(w, rounding_mode="floor")
+        same = (at[:, None] == at).to(x.dtype)
+        x = (same / same.sum(1, keepdim=True) @ x).T
+    return x
+"""
+NO_DTYPE = """
+def rollout(tables):
+    if not len(tables):
+        return torch.eye(tables.shape[-1])
+    one = torch.eye(tables.shape[-1], dtype=tables.dtype)
+    total = one
+    for table in tables.mean(1):
+        total = (table + one) / 2 @ total
+    return total
+"""
 LOOPED = """
 def window_bias(table, height, width):
     if len(table) != (2 * height - 1) * (2 * width - 1):
@@ -169,6 +200,9 @@ def window_bias(table, height, width):
         ("window_mean", BORDERS, None),
         ("to_picture", FOLDED, None),
         ("to_picture", NO_FOLD, ""),
+        ("to_picture", COUNTED, "a side not divided"),
+        ("window_mean", SEPARATE, None),
+        ("rollout", NO_DTYPE, "no layers"),
         ("fit_positions", WHOLE, None),
         ("fit_positions", LINE, "2 x 2 becomes 3 x 3"),
         ("window_bias", LOOPED, None),

@@ -56,6 +56,9 @@ def slopes(model, x):
 def assert_equal(ours, library, x):
     library = redrawn(library, x.dtype)
     ours = ours.to(x.dtype).eval()
+    buffers = dict(ours.named_buffers())  # computed by us, and equal before loading
+    assert buffers.keys() == dict(library.named_buffers()).keys()
+    assert all(torch.equal(buffers[k], b) for k, b in library.named_buffers())
     assert not any(ours.load_state_dict(library.state_dict()))
     assert_near(slopes(ours, x), slopes(library, x), WITHIN[x.dtype])
     for name, value in library.state_dict().items():  # nothing moved
