@@ -89,8 +89,8 @@ class _Stuck(Exception):
 class _Group:
     """What ``world`` threads exchange; a clock counts the rounds of sending."""
 
-    def __init__(self, world: int) -> None:
-        self.world = world
+    def __init__(self, world: int, sums: bool) -> None:
+        self.world, self.may_sum = world, sums
         self.changed = threading.Condition()
         self.boxes = defaultdict(deque)  # (source, to): tensors and when they came
         self.sums = defaultdict(dict)  # number of the call: rank to tensor
@@ -146,6 +146,8 @@ class _Comm:
 
     def all_reduce(self, tensor) -> None:
         group = self._group
+        if not group.may_sum:
+            raise Wrong("all_reduce is no broadcast: use comm.send and comm.recv alone")
         if not isinstance(tensor, torch.Tensor):
             raise Wrong(f"all_reduce takes a tensor, got {tensor!r}")
         with group.changed:
@@ -165,14 +167,16 @@ class _Comm:
             tensor.copy_(sum(parts[r] for r in range(self.world)))
 
 
-def _together(act, world: int) -> tuple[list, int]:
+def _together(act, world: int, sums: bool = True) -> tuple[list, int]:
     """What ``act(comm)`` returns in each of ``world`` threads, and the rounds of it.
+
+    Without ``sums``, ``comm.all_reduce`` is refused.
 
     Raises:
         Wrong: they wait for each other, or a message was never fetched.
         Exception: that of the first thread that has one of its own.
     """
-    group = _Group(world)
+    group = _Group(world, sums)
     results, errors = [None] * world, {}
 
     def run(rank):
@@ -326,9 +330,11 @@ def tree_broadcast() -> list[Case]:
         def test(answer):
             size = math.prod(shape)
             wanted = torch.arange(1.0, size + 1).reshape(shape)
-            tensors = [wanted.clone() if r == 0 else wanted * 0 for r in range(world)]
+            # Others hold numbers of their own, which have to give way.
+            tensors = [wanted.clone() if r == 0 else -wanted - r for r in range(world)]
+            given = [tensor.view_as(tensor) for tensor in tensors]
             results, rounds = _together(
-                lambda comm: answer(comm, tensors[comm.rank]), world
+                lambda comm: answer(comm, given[comm.rank]), world, sums=False
             )
             for rank, tensor in enumerate(tensors):
                 if not torch.equal(tensor, wanted):

@@ -94,6 +94,13 @@ CHANGES = [
         "process 1 has",
     ),
     ("tree_broadcast", "comm.recv(comm.rank - have)", "comm.recv(0)", "deadlock"),
+    ("tree_broadcast", "tensor.copy_(", "tensor.add_(", "process 1 has"),
+    (
+        "tree_broadcast",
+        "tensor.copy_(comm.recv(comm.rank - have))",
+        "tensor.data = comm.recv(comm.rank - have)",
+        "process 1 has",
+    ),
     ("hours_needed", "(0 if last else save)", "save", "no work"),
     ("hours_needed", "left[0] < end", "left[0] <= end", "at the end of a saving"),
     (
@@ -162,6 +169,12 @@ def tree_broadcast(comm, tensor):
     else:
         tensor.copy_(comm.recv(0))
 """
+BY_A_SUM = """
+def tree_broadcast(comm, tensor):
+    if comm.rank:
+        tensor.zero_()
+    comm.all_reduce(tensor)
+"""
 AS_PRINTED = """
 def step_of_all(comm, model, optimizer, images, labels):
     loss = F.cross_entropy(model(images), labels)
@@ -226,6 +239,7 @@ def hours_needed(work, interval, save, restart, failures, clock=0.0, delay=0.0):
         ("tree_broadcast", ONE_AFTER_THE_OTHER, "with 4 processes it takes 3 rounds"),
         ("tree_broadcast", CHAIN, "with 4 processes it takes 3 rounds; 2 are"),
         ("tree_broadcast", TWICE, "messages that nobody fetched"),
+        ("tree_broadcast", BY_A_SUM, "all_reduce is no broadcast"),
         ("tree_broadcast", HALVES, None),
         ("step_of_all", AS_PRINTED, "one process"),
         ("step_of_all", FACTORS, None),

@@ -1,4 +1,8 @@
-"""``examples/train_detector.py``: alone, under torchrun, killed, resumed, refused."""
+"""``examples/train_detector.py``: alone, in two processes, resumed, refused.
+
+Killed and started again it is in chapter 31 itself, and here, under torchrun, among the
+slow tests.
+"""
 
 import importlib.util
 import json
@@ -7,13 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import detector_process
 import pytest
 import torch
 
+from course_utils import workers
 from course_utils.training import distributed
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "examples" / "train_detector.py"
+SCRIPT = detector_process.SCRIPT
 DYING = ROOT / "tests" / "support" / "dying_detector.py"
 SMALL = (
     *("--epochs", "2", "--images", "8", "--tests", "2", "--size", "64"),
@@ -62,24 +68,52 @@ def complaints(done) -> str:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """By two processes, undisturbed."""
-    out = tmp_path_factory.mktemp("runs") / "two"
-    done = torchrun(SCRIPT, out, "--max-restarts=3")
-    assert done.returncode == 0, complaints(done)
-    return out, done.stdout
+    """By two processes, undisturbed: the run's folder, and what each one printed."""
+    folder = tmp_path_factory.mktemp("runs")
+    context = workers.context()
+    context.set_forkserver_preload(  # imported once, for both
+        ["torch._dynamo", "torch.distributed.rpc", "course_utils.training.engine"]
+        + ["course_utils.detection.models", "course_utils.datasets"]
+    )
+    given = ["--out", str(folder / "two"), *SMALL]
+    started = [
+        context.Process(target=detector_process.enter, args=(r, 2, str(folder), given))
+        for r in (0, 1)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(LIMIT)
+    codes = [process.exitcode for process in started]
+    for process in started:
+        process.kill()
+        process.join()
+    assert codes == [0, 0]
+    return folder / "two", [(folder / str(r)).read_text() for r in (0, 1)]
 
 
+def test_two_processes(two):
+    """Only the first one speaks, at the end; the checkpoint is of both."""
+    out, printed = two
+    assert [line.split(":")[0] for line in printed[0].splitlines()] == [
+        "epoch 1",
+        "epoch 2",
+    ]
+    assert printed[1] == ""
+    saved = checkpoint(out)
+    assert saved["epoch"] == 2 and len(saved["generators"]) == 2
+
+
+@pytest.mark.slow
 def test_killed_and_restarted_by_torchrun_equals_undisturbed(two, tmp_path):
-    out, said = two
+    out, printed = two
     done = torchrun(DYING, tmp_path / "killed", "--max-restarts=3")
     assert done.returncode == 0, complaints(done)
     assert (tmp_path / "killed" / "killed").exists(), "nobody was killed"
     whole, killed = checkpoint(out), checkpoint(tmp_path / "killed")
     assert weights_equal(whole, killed) and whole["history"] == killed["history"]
-    assert whole["epoch"] == killed["epoch"] == 2 and len(whole["generators"]) == 2
-    # Only the first process speaks, at the end, and says the same.
-    assert len(set(said.splitlines())) == 2
-    assert set(done.stdout.splitlines()) == set(said.splitlines())
+    assert killed["epoch"] == 2
+    assert set(done.stdout.splitlines()) == set(printed[0].splitlines())
 
 
 def test_alone_and_resumed(module, capsys, tmp_path):

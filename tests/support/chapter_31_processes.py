@@ -81,35 +81,42 @@ class Branched(nn.Module):
         return self.last(self.large(x).tanh()) * self.scale
 
 
+DATA_PARALLEL = [  # the numbers, bytes of a bucket, the optimizer
+    (torch.float32, 3000, torch.optim.SGD),
+    (torch.float32, 2**20, torch.optim.AdamW),
+    (torch.float64, 1, torch.optim.AdamW),
+    (torch.float64, 3000, torch.optim.AdamW),
+    (torch.float64, 2**20, torch.optim.SGD),
+]
+
+
 def data_parallel(ours):
     rank, world = dist.get_rank(), dist.get_world_size()
-    for dtype in (torch.float32, torch.float64):
-        for bucket in (1, 3000, 2**20):
-            for make in (torch.optim.SGD, torch.optim.AdamW):
-                found = []
-                for wrap in (
-                    lambda m, b=bucket: ours.DataParallel(m, bucket_bytes=b),
-                    nn.parallel.DistributedDataParallel,
-                ):
-                    torch.manual_seed(rank)  # other weights in each process
-                    model = wrap(Branched().to(dtype))
-                    optimizer = make(model.parameters(), 0.05)
-                    for step in range(4):
-                        x = drawn(5, 3, 6, 6, seed=10 * step + rank, dtype=dtype)
-                        y = (torch.arange(5) + rank) % 3
-                        optimizer.zero_grad()
-                        F.cross_entropy(model(x), y).backward()
-                        optimizer.step()
-                    found.append(dict(model.module.state_dict()))
-                for name, value in found[0].items():
-                    case = name, dtype, bucket, make.__name__
-                    if world == 2:
-                        assert torch.equal(value, found[1][name]), case
-                    else:
-                        torch.testing.assert_close(value, found[1][name])
-                    everywhere = [torch.empty_like(value) for _ in range(world)]
-                    dist.all_gather(everywhere, value)
-                    assert all(torch.equal(value, v) for v in everywhere), case
+    for dtype, bucket, make in DATA_PARALLEL:
+        found = []
+        for wrap in (
+            lambda m, b=bucket: ours.DataParallel(m, bucket_bytes=b),
+            nn.parallel.DistributedDataParallel,
+        ):
+            torch.manual_seed(rank)  # other weights in each process
+            model = wrap(Branched().to(dtype))
+            optimizer = make(model.parameters(), 0.05)
+            for step in range(4):
+                x = drawn(5, 3, 6, 6, seed=10 * step + rank, dtype=dtype)
+                y = (torch.arange(5) + rank) % 3
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            found.append(dict(model.module.state_dict()))
+        for name, value in found[0].items():
+            case = name, dtype, bucket, make.__name__
+            if world == 2:
+                assert torch.equal(value, found[1][name]), case
+            else:
+                torch.testing.assert_close(value, found[1][name])
+            everywhere = [torch.empty_like(value) for _ in range(world)]
+            dist.all_gather(everywhere, value)
+            assert all(torch.equal(value, v) for v in everywhere), case
 
 
 def no_sync(ours):
@@ -157,19 +164,36 @@ def synced(ours):
 
 
 SCENARIOS = plain_collectives, ring, data_parallel, no_sync, synced
+WORLDS = 2, 3
 
 
-def enter(rank, world, file):
-    """One process: all scenarios, and what each ended with, into ``file.rank``."""
+def enter(rank, file, worlds):
+    """One process: all scenarios in a group of two, then in one of three.
+
+    What each scenario ended with goes into ``file.rank``, by the size of the group.
+    """
     torch.set_num_threads(1)
+    ours = chapter_code.definitions("31_scaling_out", *NAMES)
+    found = {}
+    for world in worlds:
+        if rank < world:
+            found[world] = _scenarios(ours, rank, world, f"{file}.store{world}")
+            if set(found[world].values()) != {"fine"}:
+                break  # the others may have gone on: nothing more can be exchanged
+            dist.barrier()
+            dist.destroy_process_group()
+    with open(f"{file}.{rank}", "w", encoding="utf-8") as out:
+        json.dump(found, out)
+
+
+def _scenarios(ours, rank, world, store):
     dist.init_process_group(
         "gloo",
-        store=dist.FileStore(f"{file}.store", world),
+        store=dist.FileStore(store, world),
         rank=rank,
         world_size=world,
         timeout=datetime.timedelta(minutes=5),
     )
-    ours = chapter_code.definitions("31_scaling_out", *NAMES)
     found = {}
     for scenario in SCENARIOS:
         try:
@@ -177,9 +201,5 @@ def enter(rank, world, file):
             found[scenario.__name__] = "fine"
         except Exception:
             found[scenario.__name__] = traceback.format_exc()
-            break  # the others may have gone on: nothing more can be exchanged
-    with open(f"{file}.{rank}", "w", encoding="utf-8") as out:
-        json.dump(found, out)
-    if len(found) == len(SCENARIOS) and set(found.values()) == {"fine"}:
-        dist.barrier()
-        dist.destroy_process_group()
+            break
+    return found
