@@ -27,13 +27,18 @@ a negated or doubled input still gives the negated or doubled output.
 
 Not reached: float16 and bfloat16, whose unit in the last place is a thousand times
 coarser than what machines differ by; complex numbers; NumPy, SciPy and Pillow; other
-threads than the one that switched it on (``backward`` is reached); a float32 picture
-value that a product with ones and zeros only picks is moved, though no machine would.
+threads than the one that switched it on (``backward`` is reached); what
+``torch.jit.trace`` and ``torch.onnx.export`` compute, because a traced operation that
+goes through Python ends as a constant in the graph, and the older exporter breaks; a
+float32 picture value that a product with ones and zeros only picks is moved, though no
+machine would.
 """
+
+import functools
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 __all__ = ["OPERATIONS", "NoisyArithmetic", "check_seed", "found", "move"]
 
@@ -143,6 +148,10 @@ class NoisyArithmetic(TorchDispatchMode):
         super().__init__()
         self.seed = check_seed(seed)
 
+    def __enter__(self):
+        _trace_plainly()
+        return super().__enter__()
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -172,6 +181,29 @@ class NoisyArithmetic(TorchDispatchMode):
         elif isinstance(thing, (tuple, list)):
             for part in thing:
                 self._move(part, done)
+
+
+# What runs a model to write down its operations. The older ONNX exporter also computes
+# with what it has written.
+_TRACERS = ((torch.jit, "trace"), (torch.jit, "trace_module"), (torch.onnx, "export"))
+
+
+def _trace_plainly() -> None:
+    """Let the modes of a thread step aside while it traces; twice does no more."""
+    for space, name in _TRACERS:
+        tracer = getattr(space, name, None)
+        if tracer is not None and not hasattr(tracer, "plainly"):
+            setattr(space, name, _plainly(tracer))
+
+
+def _plainly(tracer):
+    @functools.wraps(tracer)
+    def traced(*args, **kwargs):
+        with _disable_current_modes():
+            return tracer(*args, **kwargs)
+
+    traced.plainly = True
+    return traced
 
 
 def check_seed(seed) -> int:

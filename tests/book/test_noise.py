@@ -1,5 +1,6 @@
 """Noisy arithmetic: what it moves, what it leaves, and that a chapter feels it."""
 
+import io
 import os
 import re
 
@@ -325,6 +326,62 @@ def test_it_is_off_afterwards():
     assert torch.equal(X.exp(), X.exp().clone())
     assert steps(X.exp(), noisy(X.exp)).any()
     assert not torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+
+
+# --- what traces is left alone -------------------------------------------------------
+
+
+class Traced(torch.nn.Module):
+    """A convolution, a size in the graph, and constants that an exporter joins."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        size = torch.stack([torch.as_tensor(n) for n in x.shape[2:]]) * 256 // 3
+        return self.layer(x).exp() * torch.tensor([0.3, 0.1]).exp().sum() / size.max()
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing
+def test_a_traced_model_holds_its_operations():
+    model, x, y = Traced().eval(), numbers(1, 3, 8, 8), numbers(2, 3, 12, 9, seed=1)
+    plain = torch.jit.trace(model, x)
+    traced = noisy(lambda: torch.jit.trace(model, x))
+    kinds = [[n.kind() for n in t.inlined_graph.nodes()] for t in (plain, traced)]
+    assert kinds[0] == kinds[1]
+    assert torch.equal(traced(y), plain(y))
+    # Called where the noise is on, it computes as the noise has it.
+    assert not torch.equal(noisy(lambda: traced(y)), plain(y))
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing
+def test_the_older_exporter_writes_the_same_file():
+    onnx = pytest.importorskip("onnx")
+    model, x = Traced().eval(), numbers(1, 3, 8, 8)
+
+    def written():
+        file = io.BytesIO()
+        torch.onnx.export(model, (x,), file, dynamo=False, input_names=["x"])
+        return file.getvalue()
+
+    plain = written()
+    assert "Conv" in {n.op_type for n in onnx.load_from_string(plain).graph.node}
+    assert noisy(written) == plain
+
+
+@pytest.mark.filterwarnings("ignore")  # of tracing
+def test_the_noise_is_back_behind_a_trace():
+    quiet = X.exp()
+
+    def traced_then():
+        torch.jit.trace(torch.exp, X)
+        with pytest.raises(ZeroDivisionError):
+            torch.jit.trace(lambda x: x / (1 // 0), X)
+        return X.exp()
+
+    assert not torch.equal(noisy(traced_then), quiet)
+    assert torch.equal(X.exp(), quiet)
 
 
 @pytest.mark.parametrize("seed", [1.0, "1", None, True])

@@ -122,6 +122,32 @@ def test_pictures_of_another_size_are_refused():
         session(data).run(None, {"images": x})
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_stays_as_it_is(training):
+    """The newer exporter takes the mode that it finds (E-125)."""
+    model = nn.Sequential(nn.Dropout(0.5)).train(training)
+    written = io.BytesIO()
+    torch.onnx.export(
+        model, (torch.ones(1, 400),), written, external_data=False, verbose=False
+    )
+    made = session(written.getvalue())
+    [given] = made.run(None, {made.get_inputs()[0].name: np.ones((1, 400), "float32")})
+    assert (given == 0).any() == training
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_mode_is_recorded():
+    """torch.export: batch statistics, and dropout that is on."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    for training in (True, False):
+        program = torch.export.export(model.train(training), (torch.rand(2, 3, 8, 8),))
+        calls = [node for node in program.graph.nodes if node.op == "call_function"]
+        given = {str(n.target): n.args for n in calls}
+        assert given["aten.batch_norm.default"][5] == training
+        switch = given.get("aten.dropout.default", (None, None, False))[2]
+        assert switch == training
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4, 3, 3), (7, 2, 5)])
 def test_folding(dtype, shape):
