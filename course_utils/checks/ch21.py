@@ -71,11 +71,10 @@ def falling_rates() -> list[Case]:
 
         def test(answer):
             parts = make()
-            named = {
-                id(p): f"parts[{k}].{name}"
-                for k, part in enumerate(parts)
-                for name, p in part.named_parameters()
-            }
+            named: dict[int, str] = {}
+            for k, part in enumerate(parts):
+                for name, p in part.named_parameters():
+                    named[id(p)] = f"parts[{k}].{name}"
             got = answer(parts, 0.1, 0.5)
             kinds = [type(part).__name__ for part in parts]
             said = f"parts {kinds}, rate 0.1, factor 0.5"
@@ -119,6 +118,13 @@ def falling_rates() -> list[Case]:
         parts = [_linear(2, 2), nn.ReLU(), _linear(2, 2)]
         parts[0].weight = parts[2].weight
         return parts
+
+    def nested():
+        return [nn.Sequential(_linear(2, 2), nn.ReLU()), _linear(2, 1)]
+
+    def twice():
+        part = _linear(2, 2)
+        return [part, nn.ReLU(), part]
 
     def all_of(part):
         return list(part.parameters())
@@ -166,6 +172,14 @@ def falling_rates() -> list[Case]:
             "a shared weight",
             test=gives(shared, lambda p: [([p[0].bias], 0.025), (all_of(p[2]), 0.1)]),
         ),
+        Case(
+            "layers in a part",
+            test=gives(nested, lambda p: [(all_of(p[0]), 0.05), (all_of(p[1]), 0.1)]),
+        ),
+        Case(
+            "the same part twice",
+            test=gives(twice, lambda p: [(all_of(p[2]), 0.1)]),
+        ),
     ]
 
 
@@ -203,7 +217,7 @@ def _body() -> nn.Sequential:
 def store_features() -> list[Case]:
     def pictures(*sizes):
         return [
-            (uniform(n, 1, 2, 3, seed=k), torch.arange(n) + 10 * k)
+            (uniform(n, 1, 2, 3, seed=k), 10 * k - torch.arange(n))
             for k, n in enumerate(sizes)
         ]
 
@@ -234,9 +248,21 @@ def store_features() -> list[Case]:
         if features.requires_grad:
             raise Wrong("the features hold the graph of all batches: no_grad")
 
+    def trains(answer):
+        head = _linear(2, 1).double()
+        features, _ = answer(_body(), pictures(2))
+        on = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)
+        if not on:
+            raise Wrong("afterwards no gradients are computed any more, for no tensor")
+        try:
+            head(features).sum().backward()
+        except RuntimeError as error:
+            raise Wrong(f"a head cannot be trained on the features: {error}") from None
+
     def modes(answer):
-        body = _body().train()
-        body[1].eval()
+        body = nn.Sequential(_body(), nn.Identity()).train()
+        body[0][1].eval()
         before = [part.training for part in body.modules()]
         state = {n: v.clone() for n, v in body.state_dict().items()}
         answer(body, pictures(2, 1))
@@ -271,6 +297,7 @@ def store_features() -> list[Case]:
         Case("a smaller last batch", test=stores(3, 3, 1)),
         Case("rows and labels of the same reading", test=stores(2, 2)),
         Case("no graph", test=no_graph),
+        Case("a head trains on them", test=trains),
         Case("modes and state stay", test=modes),
         Case("requires_grad stays", test=gradients),
         Case("the loader is read once", test=once),
@@ -340,6 +367,22 @@ def audit() -> list[Case]:
     def mended(model):
         model[0].weight[0, 1] = 0.0
 
+    @torch.no_grad()
+    def spoiled(model):
+        model[0].weight[0, 0] = float("nan")
+
+    @torch.no_grad()
+    def beside(model):
+        model[0].weight[1, 1] += 1
+
+    def unsaved():
+        model = nn.Sequential(_linear(2, 2))
+        model.register_buffer("mean", torch.zeros(2), persistent=False)
+        return model
+
+    def filled(model):
+        model.mean.fill_(1.0)
+
     stats = ["1.num_batches_tracked", "1.running_mean", "1.running_var"]
     every = ["0.weight", "1.bias", "1.weight"]  # a bias before a mean has no slope
 
@@ -362,6 +405,9 @@ def audit() -> list[Case]:
         Case("another object", test=tells(net, replaced, ["0.bias"], [])),
         Case("nan that stays", test=tells(broken, nothing, [], [])),
         Case("nan that goes", test=tells(broken, mended, ["0.weight"], [])),
+        Case("nan that comes", test=tells(net, spoiled, ["0.weight"], [])),
+        Case("a number beside nan", test=tells(broken, beside, ["0.weight"], [])),
+        Case("a buffer that is not saved", test=tells(unsaved, filled, [], ["mean"])),
     ]
 
 
@@ -412,6 +458,28 @@ def thaw() -> list[Case]:
         inner = nn.Sequential(_linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
         return nn.Sequential(inner, nn.Dropout(), _linear(2, 1))
 
+    def ending():
+        return nn.Sequential(_linear(2, 2), nn.Dropout())
+
+    def bare():
+        """A normalization without parameters: it has buffers only."""
+        return nn.Sequential(
+            _linear(2, 2), nn.BatchNorm1d(2, affine=False), _linear(2, 1)
+        )
+
+    def refuses(answer):
+        own = net()
+        try:
+            got = answer(own, -1)
+        except ValueError:
+            pass
+        else:
+            raise Wrong(f"count -1: expected: ValueError, got {got!r}")
+        changed = [k for k, part in enumerate(own) if not part.training]
+        changed += [n for n, p in own.named_parameters() if not p.requires_grad]
+        if changed or not own.training:
+            raise Wrong("count -1: ValueError is right, but the net was changed before")
+
     no, yes = False, True
     return [
         Case("nothing", test=gives([0], [no] * 5, [no] * 5, 0)),
@@ -452,5 +520,10 @@ def thaw() -> list[Case]:
             "parts in a part, thawed",
             test=gives([2], [yes, no, yes], [yes, yes, yes], 13, nested),
         ),
-        Case("a negative count", args=(nn.Sequential(), -1), expect=ValueError),
+        Case("dropout at the end", test=gives([1], [yes, no], [yes, yes], 6, ending)),
+        Case(
+            "a part with buffers only",
+            test=gives([2], [yes, no, yes], [yes, yes, yes], 9, bare),
+        ),
+        Case("a negative count", test=refuses),
     ]

@@ -49,6 +49,14 @@ CHANGES = [
     ("falling_rates", "factor**distance", "factor * distance", "rates"),
     ("falling_rates", "factor**distance", "factor**len(groups)", "rates"),
     ("falling_rates", '"lr": rate', '"rate": rate', "keys"),
+    ("falling_rates", "part.parameters()", "part.parameters(recurse=False)", "groups"),
+    ("falling_rates", "if chosen:", "if list(part.parameters()):", "a frozen part"),
+    (
+        "falling_rates",
+        "if chosen:",
+        "if any(p.requires_grad for p in part.parameters()):",
+        "the same part twice",
+    ),
     ("falling_rates", "groups[::-1]", "list(reversed(groups))", None),
     # 3
     ("store_features", "body.eval()\n", "body.train()\n", "features"),
@@ -77,7 +85,56 @@ CHANGES = [
         "for x, y in list(loader):",
         None,
     ),
+    # cat makes ordinary tensors of these, unless it is called in the same mode.
+    ("store_features", "torch.no_grad():", "torch.inference_mode():", None),
+    (
+        "store_features",
+        "return torch.cat(features), torch.cat(labels)",
+        "with torch.inference_mode():\n"
+        "        return torch.cat(features), torch.cat(labels)",
+        "cannot be trained",
+    ),
+    (
+        "store_features",
+        "with torch.no_grad():",
+        "torch.set_grad_enabled(False)\n    if True:",
+        "no gradients",
+    ),
+    (
+        "store_features",
+        "for part in body.modules()",
+        "for part in (body, *body.children())",
+        "training was",
+    ),
+    (
+        "store_features",
+        "return torch.cat(features), torch.cat(labels)",
+        "order = torch.cat(labels).argsort()\n"
+        "    return torch.cat(features)[order], torch.cat(labels)[order]",
+        "features",
+    ),
     # 4
+    (
+        "audit",
+        "not torch.allclose(value, before[kind][name],\n"
+        "                                           rtol=0, atol=0, equal_nan=True)",
+        "((value != before[kind][name]) & ~value.isnan()).any()",
+        "nan that comes",
+    ),
+    (
+        "audit",
+        "if not torch.allclose",
+        "if not (value.isnan() & before[kind][name].isnan()).any()\n"
+        "                     and not torch.allclose",
+        "beside nan",
+    ),
+    (
+        "audit",
+        '"buffers": model.named_buffers',
+        '"buffers": lambda: [(n, b) for n, b in model.named_buffers()\n'
+        "                         if n in model.state_dict()]",
+        "not saved",
+    ),
     ("audit", "value.detach().clone()", "value.detach()", "expected"),
     ("audit", "equal_nan=True", "equal_nan=False", "nan"),
     ("audit", "rtol=0, atol=0, ", "", "smallest"),
@@ -108,6 +165,19 @@ CHANGES = [
         "max(len(with_weights) - count, 0):",
         "len(with_weights) - count:",
         "more",
+    ),
+    (
+        "thaw",
+        "any(before < k for before in thawed)",
+        "any(a < k for a in thawed) and any(a > k for a in thawed)",
+        "Dropout",
+    ),
+    ("thaw", "if any(True for _ in part.parameters())", "if part.state_dict()", "Lin"),
+    (
+        "thaw",
+        "    if count < 0:",
+        "    net.eval()\n    if count < 0:",
+        "changed before",
     ),
     ("thaw", "part.requires_grad_(trains)", "pass", "requires_grad"),
     (

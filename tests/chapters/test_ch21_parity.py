@@ -39,7 +39,18 @@ def small_body(seed=0):
 
 @pytest.mark.parametrize("name", ["IMAGENET1K_V1", "IMAGENET1K_V2"])
 @pytest.mark.parametrize(
-    "shape", [(3, 256, 256), (3, 300, 451), (3, 451, 300), (3, 90, 61), (3, 225, 224)]
+    "shape",
+    [
+        (3, 256, 256),
+        (3, 300, 451),
+        (3, 451, 300),
+        (3, 90, 61),
+        (3, 225, 224),
+        (3, 98, 130),  # 256 / 98 * 98 is a little less than 256
+        (3, 256, 259),  # an odd number of columns to cut away
+        (3, 259, 256),
+        (3, 500, 374),
+    ],
 )
 def test_photographs_are_prepared_as_the_weights_say(name, shape):
     library = models.MobileNet_V2_Weights[name].transforms()
@@ -130,6 +141,14 @@ def test_frozen_stays_frozen():
     assert all(torch.equal(v, state[n]) for n, v in body.state_dict().items())
     assert all(p.grad is None for p in body.parameters())
     assert model[3].weight.grad is not None
+
+
+def test_a_copy_of_a_frozen_part_is_frozen_and_another():
+    body = OURS.freeze(small_body())
+    again = copy.deepcopy(body)
+    assert again.train() is again and not any(p.training for p in again.modules())
+    again[0].weight.data.zero_()
+    assert body[0].weight.any()
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 1, 1), (3, 4, 5, 6), (0, 4, 2, 2)])
