@@ -156,7 +156,7 @@ TAKES_NONE = set(
     errors.KINDS errors.Verdict
     instances.Entries instances.Objects instances.pair_ious
     metrics.average_precision metrics.precision_envelope
-    models.shapes_classes
+    models.shapes_classes portable.Portable portable.export
     viz.BLUE viz.GREEN viz.GREY viz.GROUND_TRUTH viz.INK viz.ORANGE viz.PALE
     viz.PREDICTION viz.PURPLE viz.SKY viz.VERMILION
     viz.blank viz.draw_arrow viz.draw_graph viz.draw_storage viz.draw_tensor
