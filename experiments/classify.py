@@ -18,11 +18,10 @@ import time
 from collections.abc import Sequence
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import classification, files
+from course_utils import classification
 from course_utils.classification import convnet, normalize
 from course_utils.datasets import objects
 from experiments import stored
@@ -158,9 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missed = [r for r in runs if r["model"] == "convnet" and r["val"] < FLOOR]
     missed += [r for r in runs if r["model"] != "convnet" and r["val"] > CEILING]
     if chosen.weights and not missed:
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
-        with files.replacing(classification.OBJECTS_FILE) as new:
-            save_file(state, new)
+        stored.save_weights(classification.OBJECTS_FILE, model)
     return stored.store(
         "objects", runs, missed, not few, module="classify", epochs=EPOCHS
     )

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -158,8 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reached = run["curve"][-1]["AP50"]
     missed = [] if few or reached >= FLOOR else [f"AP50 {reached} below {FLOOR}"]
     if not few and not missed:
-        state = {k: v.contiguous() for k, v in model.state_dict().items()}
-        save_file(state, WEIGHTS)
+        stored.save_weights(WEIGHTS, model)
     return stored.store("detr", [run], missed, write=not few, variants=VARIANTS)
 
 

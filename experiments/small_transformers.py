@@ -19,11 +19,10 @@ import time
 from collections.abc import Sequence
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from booktools import chapter_code
-from course_utils import classification, files
+from course_utils import classification
 from experiments import stored
 
 __all__ = ["AHEAD", "EACH", "MODELS", "PASSES", "SEEDS", "chapter", "main", "train"]
@@ -114,15 +113,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model, run = train(*case)
         run["seconds"] = round(run["seconds"] * speed, 1)
         if case == ("ViT", 0, 100, True, False):
-            kept = model.state_dict()
+            kept = model
         runs.append(run)
         print(json.dumps(run), flush=True)
     status = stored.store(
         "small_transformers", runs, _missed(runs), not chosen.check, passes=PASSES
     )
     if not status and not chosen.check:
-        with files.replacing(FILE) as new:
-            save_file({k: v.contiguous() for k, v in kept.items()}, new)
+        stored.save_weights(FILE, kept)
     return status
 
 

@@ -10,9 +10,11 @@ import datetime
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks import yardstick
@@ -24,6 +26,7 @@ __all__ = [
     "one_cycle",
     "options",
     "reference_speed",
+    "save_weights",
     "significant",
     "store",
 ]
@@ -112,10 +115,23 @@ def store(
     return 0
 
 
+def save_weights(file: Path, model: nn.Module) -> None:
+    """Write the model's state as safetensors; the old file stays until all is there."""
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with files.replacing(file) as new:
+        save_file(state, new)
+
+
 def one_cycle(
-    optimizer: torch.optim.Optimizer, rate: float, steps: int, rising: float = 0.3
+    optimizer: torch.optim.Optimizer,
+    rate: float | Sequence[float],
+    steps: int,
+    rising: float = 0.3,
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Up to ``rate`` in the first share ``rising`` of the steps, then down to zero."""
+    """Up to ``rate`` in the first share ``rising`` of the steps, then down to zero.
+
+    ``rate``: one for all, or a list with one for each parameter group.
+    """
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=steps, pct_start=rising, cycle_momentum=False
     )

@@ -128,9 +128,7 @@ def train(
     """Train the parts, each with its rate; ``both``: the inputs, and mirrored."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW([{"params": part.parameters()} for part in parts])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, list(rates), total_steps=steps, pct_start=0.3, cycle_momentum=False
-    )
+    schedule = stored.one_cycle(optimizer, list(rates), steps)
     queue: list[int] = []
     for _ in range(steps):
         while len(queue) < BATCH:

@@ -347,10 +347,13 @@ def test_an_undeclared_library_is_noticed(built, tmp_path):
     assert "No module named 'nbformat'" in done.stderr
 
 
-#: Imported in notebooks alone, whose kernel brings it; without it nothing is lost.
-GUARDED = {"course_utils.viz.style": {"matplotlib_inline"}}
-#: An extra's libraries, late in functions that say so.
-LATE = {"course_utils.detection.portable": {"onnx"}}
+#: Late imports that need no declaration.
+GUARDED = {
+    # In notebooks alone, whose kernel brings it; without it nothing is lost.
+    "course_utils.viz.style": {"matplotlib_inline"},
+    # An extra's, in a function that says so.
+    "course_utils.detection.portable": {"onnx"},
+}
 
 
 def undeclared(modules: dict[str, str], requirements: list[str]) -> list[str]:
@@ -360,7 +363,6 @@ def undeclared(modules: dict[str, str], requirements: list[str]) -> list[str]:
     for name, source in modules.items():
         tops = {other.split(".")[0] for other in imported(source, package=name)}
         tops -= {"course_utils", *sys.stdlib_module_names, *GUARDED.get(name, ())}
-        tops -= LATE.get(name, set())
         for top in sorted(tops):
             if not {bare(d) for d in holders.get(top, ())} & brought:
                 found.append(f"{name} imports {top}")

@@ -1,9 +1,11 @@
 """What the commands that store a result share."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from course_utils.datasets import results
@@ -64,6 +66,33 @@ def test_accuracy_puts_the_mode_back():
     assert [m.training for m in model.modules()] == [True, True, False]
     with pytest.raises(ValueError, match=r"got a batch of \(0, 2\)"):
         stored.accuracy(model, scores[:0], torch.tensor([]))
+
+
+def test_weights_are_replaced_whole(tmp_path, monkeypatch):
+    file, model = tmp_path / "w.safetensors", nn.Linear(3, 2)
+    model.weight.data = torch.arange(6.0).reshape(3, 2).T  # not contiguous
+    stored.save_weights(file, model)
+    read = load_file(file)
+    assert read.keys() == model.state_dict().keys()
+    assert all(torch.equal(v, read[k]) for k, v in model.state_dict().items())
+    before = file.read_bytes()
+
+    def half(state, new):
+        Path(new).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(stored, "save_file", half)
+    with pytest.raises(OSError, match="disk full"):
+        stored.save_weights(file, model)
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def test_one_cycle_takes_a_rate_for_each_group():
+    groups = [{"params": [torch.zeros(1, requires_grad=True)]} for _ in range(2)]
+    optimizer = torch.optim.SGD(groups, 1.0)
+    stored.one_cycle(optimizer, [0.5, 0.25], 10)
+    one, other = (group["lr"] for group in optimizer.param_groups)
+    assert one == pytest.approx(2 * other) and one > 0
 
 
 def test_one_cycle_rises_and_falls_to_zero():
